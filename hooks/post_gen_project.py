@@ -1,0 +1,46 @@
+"""Keep what was chosen, then say what to type next."""
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+# What only some answers want: path in the template, question, answers, name in the project.
+CHOICES = [
+    ("LICENSE-MIT", "license", ["MIT"], "LICENSE"),
+    ("LICENSE-Apache-2.0", "license", ["Apache-2.0"], "LICENSE"),
+]
+
+# What tools leave in a checkout of the template; cookiecutter copies it.
+CACHES = ("__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache")
+
+NEXT = """
+{project_slug} is ready. Next:
+
+    cd {folder}
+    uv run fastapi dev      starts it; Ctrl+C stops it
+    uv run pytest           runs its tests
+
+No uv yet? python -m pip install uv
+"""
+
+
+def main(answers: dict[str, str]) -> None:
+    for path, question, wanted, name in CHOICES:
+        if answers[question] in wanted:
+            Path(path).replace(name)
+        elif Path(path).is_dir():
+            shutil.rmtree(path)
+        else:
+            Path(path).unlink()
+
+    here = Path.cwd()
+    for cache in [path for name in CACHES for path in here.rglob(name)]:
+        shutil.rmtree(cache)
+    asked_from = Path(os.environ.get("PWD", here.parent))
+    folder = here.name if here.parent == asked_from else f'"{here}"'
+    print(NEXT.format(project_slug=answers["project_slug"], folder=folder))
+
+
+if __name__ == "__main__":
+    main(json.loads(r"""{{ cookiecutter | tojson }}"""))
