@@ -121,7 +121,7 @@ def chain() -> Verdict | None:
             return Verdict(
                 "wrong", f"An order for 10 is followed by an event of the old ones. {expected}."
             )
-        if _unused_events() and not _unused_is_made():
+        if _unused_events() and not _third_is_begun():
             return Verdict(
                 "wrong",
                 "There is an event of yours that an order for 10 does not make happen."
@@ -274,11 +274,12 @@ def _unused_events() -> list[type[Event]]:
     ]
 
 
-def _unused_is_made() -> bool:
-    """Tell whether the one unused event belongs to exercise 3, which is begun, and not to 2."""
+def _third_is_begun() -> bool:
+    """Tell whether the one event that nothing makes happen belongs to exercise 3, not to 2."""
     runs = [run for run in _new_routes() if not run.request.startswith("GET ")]
-    rows = [row for row in execution_table() if row["Event"] not in GIVEN_ROWS]
-    return len(_unused_events()) == 1 and bool(runs or rows)
+    if len(_unused_events()) != 1 or any(step.new for run in runs for step in run.steps):
+        return False
+    return bool(runs) or any(row["Event"] not in GIVEN_ROWS for row in execution_table())
 
 
 def _subclasses(event: type[Event]) -> Iterator[type[Event]]:

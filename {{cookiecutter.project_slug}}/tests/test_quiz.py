@@ -6,7 +6,16 @@ from pathlib import Path
 import pytest
 
 from lesson import answers, quiz
-from lesson.quiz import Because, Question, QuizError, as_markdown, execution_table, load, mark, predictions
+from lesson.quiz import (
+    Because,
+    Question,
+    QuizError,
+    as_markdown,
+    execution_table,
+    load,
+    mark,
+    predictions,
+)
 from lesson.tutorial import TUTORIAL, LessonError
 
 QUESTION = """
