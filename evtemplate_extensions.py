@@ -3,7 +3,7 @@
 The rules are those of hooks/pre_gen_project.py, which also guards `cookiecutter --replay`.
 """
 
-import importlib.util
+import runpy
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,11 +16,7 @@ HOOK = Path(__file__).parent / "hooks" / "pre_gen_project.py"
 
 def check_answers(answers: Mapping[str, str]) -> str:
     """Return nothing to render for good answers; raise FailedHookException for bad ones."""
-    spec = importlib.util.spec_from_file_location("pre_gen_project", HOOK)
-    assert spec is not None and spec.loader is not None
-    hook = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hook)
-    if sentence := hook.refusal(answers):
+    if sentence := runpy.run_path(str(HOOK))["refusal"](answers):
         raise FailedHookException(sentence)
     return ""
 
