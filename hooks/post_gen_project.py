@@ -9,6 +9,7 @@ LEARNING = ["student", "solution"]
 
 # What only some answers want: path in the template, question, answers, name in the project.
 CHOICES = [
+    ("UNFINISHED.md", "license", [], ""),
     ("LICENSE-MIT", "license", ["MIT"], "LICENSE"),
     ("LICENSE-Apache-2.0", "license", ["Apache-2.0"], "LICENSE"),
     ("TUTORIAL.md", "lesson", LEARNING, "TUTORIAL.md"),
