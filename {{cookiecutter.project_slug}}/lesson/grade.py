@@ -29,6 +29,7 @@ from lesson.tutorial import LessonError
 
 ROOT = Path(__file__).parent.parent
 BROUGHT = ("app", "TUTORIAL.md")  # of a folder; the rest is ours
+NO_GRADE = ("grade.py", "test_grade.py", "test_live.py", "test_quiz.py", "test_recorder.py")
 EXERCISES = ("exercise1", "exercise2", "exercise3")
 KEPT = ("PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR")  # of the environment; the rest is private
 WARNING = "This runs the code in these folders, as you, on this machine."
@@ -60,8 +61,8 @@ def grade(folders: Sequence[Path], seconds: float) -> int:
     for number, folder in enumerate(folders, 1):
         print(f"{number} of {len(folders)}: {folder}", file=sys.stderr)
         grades = grade_folder(folder, seconds)
+        chosen.update(grades.letters.items())
         letters = [grades.letters.get(question.id, "") for question in asked]
-        chosen.update(zip((question.id for question in asked), letters, strict=True))
         exercises = [grades.exercises.get(exercise, "not run") for exercise in EXERCISES]
         points = [str(grades.right), str(grades.passed), str(grades.failed)]
         row = [str(folder), *points, *exercises, *letters, "; ".join(grades.notes)]
@@ -118,7 +119,7 @@ def _mark_quiz(folder: Path, grades: Grades) -> None:
 
 
 def _prepare(folder: Path, place: Path) -> None:
-    ours = shutil.ignore_patterns(".*", "__pycache__", "grade.py", "test_grade.py", *BROUGHT)
+    ours = shutil.ignore_patterns(".*", "__pycache__", *NO_GRADE, *BROUGHT)
     shutil.copytree(ROOT, place, ignore=ours, dirs_exist_ok=True)
     caches = shutil.ignore_patterns("__pycache__")
     shutil.copytree(folder / "app", place / "app", ignore=caches, symlinks=True)
