@@ -1,0 +1,1 @@
+"""The lesson: it looks at app/ from outside, and app/ knows nothing of it."""
