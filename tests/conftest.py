@@ -1,18 +1,14 @@
 """Projects to test: the template makes one for each combination of answers."""
 
-import itertools
 import os
 import shutil
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
-from tools import CHOICES, TEMPLATE, generate, succeed, tracked
+from tools import COMBINATIONS, TEMPLATE, generate, named, succeed, tracked
 
 NO_SKIPS = "EVTEMPLATE_NO_SKIPS" in os.environ
-COMBINATIONS = [
-    dict(zip(CHOICES, answers, strict=True)) for answers in itertools.product(*CHOICES.values())
-]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -24,9 +20,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
-@pytest.fixture(
-    scope="session", params=COMBINATIONS, ids=lambda answers: "-".join(answers.values())
-)
+@pytest.fixture(scope="session", params=COMBINATIONS, ids=named)
 def answers(request: pytest.FixtureRequest) -> dict[str, str]:
     """Each combination of answers to the questions that offer a choice."""
     return dict(request.param)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tools import generate, run, succeed
+from tools import CHOICES, COMBINATIONS_OF_CODE, generate, named, run, succeed
 
 ALWAYS = """
 .devcontainer/devcontainer.json .dockerignore .editorconfig .gitattributes .github/dependabot.yml
@@ -74,6 +74,23 @@ def python(
     return next(path for path in environment.glob("*/python*") if path.is_file())
 
 
+def test_the_licence_changes_no_code(
+    project: Path, answers: dict[str, str], tmp_path: Path
+) -> None:
+    other = generate(tmp_path, **answers | {"license": CHOICES["license"][0]})
+    named_in = {Path("LICENSE"), Path("README.md"), Path("pyproject.toml")}
+
+    def code(folder: Path) -> dict[Path, bytes]:
+        found = {path.relative_to(folder): path.read_bytes() for path in files(folder)}
+        return {path: content for path, content in found.items() if path not in named_in}
+
+    assert code(project) == code(other)
+
+
+of_code = pytest.mark.parametrize("answers", COMBINATIONS_OF_CODE, ids=named, indirect=True)
+
+
+@of_code
 def test_types_are_strict(project: Path, python: Path, tmp_path: Path) -> None:
     code = [name for name in ("app", "lesson", "tests") if (project / name).exists()]
     succeed(
@@ -86,6 +103,7 @@ def test_types_are_strict(project: Path, python: Path, tmp_path: Path) -> None:
     )
 
 
+@of_code
 def test_its_own_tests_pass(
     answers: dict[str, str], project: Path, python: Path, tmp_path: Path
 ) -> None:
@@ -96,6 +114,7 @@ def test_its_own_tests_pass(
     assert skipped == (["3"] if answers["lesson"] == "student" else [])  # the open exercises
 
 
+@of_code
 def test_pre_commit_passes_in_a_new_repository(project: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(project, tmp_path / "project")
     succeed("git", "init", "--quiet", cwd=copy)

@@ -5,6 +5,7 @@ import shutil
 import tomllib
 from pathlib import Path
 
+import post_gen_project
 import pytest
 import tools
 from tools import ASKED, CHOICES, PROJECT, QUESTIONS, TEMPLATE, succeed, tracked
@@ -63,6 +64,16 @@ def test_mypy_is_content() -> None:
 def test_conditions_are_comments() -> None:
     project = [path for path in TEXTS if path.is_relative_to(PROJECT)]
     assert [path for path in project if "{%" in TEXTS[path] or "{#" in TEXTS[path]] == []
+
+
+def test_every_path_that_a_choice_names_exists() -> None:
+    choices = post_gen_project.CHOICES
+    assert [path for path, *_ in choices if not (PROJECT / path).exists()] == []
+    assert [
+        (question, answers)
+        for _, question, answers, _ in choices
+        if not set(answers) <= set(CHOICES[question])
+    ] == []
 
 
 def test_file_names_suit_every_system() -> None:

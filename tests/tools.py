@@ -1,5 +1,6 @@
 """What the tests of the template share."""
 
+import itertools
 import json
 import os
 import signal
@@ -20,6 +21,19 @@ PROJECT = TEMPLATE / "{{cookiecutter.project_slug}}"
 QUESTIONS = json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8"))
 ASKED = [question for question in QUESTIONS if not question.startswith("_")]
 CHOICES = {name: QUESTIONS[name] for name in ASKED if isinstance(QUESTIONS[name], list)}
+
+COMBINATIONS = [
+    dict(zip(CHOICES, answers, strict=True)) for answers in itertools.product(*CHOICES.values())
+]
+# The licence changes no code, which a test proves; so what takes long is done with one of them.
+COMBINATIONS_OF_CODE = [
+    answers for answers in COMBINATIONS if answers["license"] == CHOICES["license"][0]
+]
+
+
+def named(answers: dict[str, str]) -> str:
+    """Return a name for these answers, as the id of a test."""
+    return "-".join(answers.values())
 
 
 def generate(folder: Path, **answers: str) -> Path:
