@@ -5,10 +5,27 @@ import os
 import shutil
 from pathlib import Path
 
+ENGINES = ["nats", "rabbitmq", "redis"]
+FOR_ENGINES = [
+    "app/asyncapi.py",
+    "app/bridge.py",
+    "app/cloudevents.py",
+    "app/delivery.py",
+    "app/letters.py",
+]
+
 # What only some answers want: path in the template, question, answers, name in the project.
 CHOICES = [
     ("LICENSE-MIT", "license", ["MIT"], "LICENSE"),
     ("LICENSE-Apache-2.0", "license", ["Apache-2.0"], "LICENSE"),
+    ("app/main.py", "broker", ["none"], "app/main.py"),
+    ("app/main_bridged.py", "broker", ENGINES, "app/main.py"),
+    ("app/events.py", "broker", ["none"], "app/events.py"),
+    ("app/events_shared.py", "broker", ENGINES, "app/events.py"),
+    ("app/broker_nats.py", "broker", ["nats"], "app/broker.py"),
+    ("app/broker_rabbitmq.py", "broker", ["rabbitmq"], "app/broker.py"),
+    ("app/broker_redis.py", "broker", ["redis"], "app/broker.py"),
+    *((path, "broker", ENGINES, path) for path in FOR_ENGINES),
 ]
 
 # What tools leave in a checkout of the template; cookiecutter copies it.

@@ -1,0 +1,36 @@
+"""What can happen: one frozen class an event."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+from uuid import UUID, uuid4
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+
+class Event(BaseModel):
+    """Something that happened. It is named in the past tense and never changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Startup(Event):
+    """The app has started and is about to serve its first request."""
+
+
+class Shutdown(Event):
+    """The app is stopping: it has served its last request."""
+
+
+class SharedEvent(Event):
+    """An event that may leave this process. One that is delivered twice keeps its id."""
+
+    id: Annotated[str, Field(min_length=1)] = Field(default_factory=lambda: str(uuid4()))
+    time: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+
+
+class OrderPlaced(SharedEvent):
+    """A customer placed an order."""
+
+    order_id: UUID
+    item: str
+    quantity: int
