@@ -5,6 +5,10 @@ Places, with SERVICE for the name of this service:
 - stream SERVICE, subject SERVICE.OrderPlaced: the events, on disk, until all have had them;
 - a durable consumer for each listener, OrderPlaced-app-handlers-orders-send_receipt;
 - stream SERVICE-letters: the dead letters.
+
+`_trim` takes out what all have had. With NATS's own retention by interest, a nats-server 2.9 that
+was killed had dropped events which one of two listeners had not had yet
+(test_the_engine_killed_and_started_again_under_load).
 """
 
 import asyncio
@@ -32,6 +36,7 @@ DEFAULT_URL = "nats://localhost:4222"
 LETTERS = f"{SERVICE}-letters"
 TO = "Listener"  # the header of a copy that is for one listener only
 STORE_TIMEOUT = 5.0  # seconds
+TRIM_EVERY = 5.0  # seconds
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +49,7 @@ class Engine:
         self.address = delivery.address_of(url, DEFAULT_URL)
         self.subscriptions = subscriptions
         self.in_hand: set[NatsMessage] = set()
+        self.chores: list[asyncio.Task[None]] = []
         self.broker = NatsBroker(
             url,
             max_reconnect_attempts=-1,  # for ever
@@ -58,8 +64,8 @@ class Engine:
             await self._try_once()
             self.client: Client = await self.broker.connect()
             self.jetstream = self.client.jetstream(timeout=STORE_TIMEOUT)
-            await self._make(SERVICE, api.RetentionPolicy.INTEREST)
-            await self._make(LETTERS, api.RetentionPolicy.LIMITS)
+            await self._make(SERVICE)
+            await self._make(LETTERS)
             for subscription in self.subscriptions:
                 await self.jetstream.add_consumer(SERVICE, _consumer(subscription))
         except (Error, OSError, TimeoutError) as error:
@@ -82,12 +88,11 @@ class Engine:
         except (Error, OSError) as error:
             raise reasons[-1] if reasons else error from None
 
-    async def _make(self, stream: str, retention: api.RetentionPolicy) -> None:
+    async def _make(self, stream: str) -> None:
         try:
             await self.jetstream.stream_info(stream)  # made before, perhaps changed by its keeper
         except NotFoundError:
-            config = api.StreamConfig(stream, subjects=[f"{stream}.*"], retention=retention)
-            await self.jetstream.add_stream(config)
+            await self.jetstream.add_stream(api.StreamConfig(stream, subjects=[f"{stream}.*"]))
 
     async def consume(self) -> None:
         for subscription in self.subscriptions:
@@ -102,14 +107,15 @@ class Engine:
                     decoder=_as_it_is,
                 )(partial(self._handle, subscription))
         await self.broker.start()
-        self.renewing = asyncio.create_task(self._renew())
+        self.chores = [asyncio.create_task(self._renew()), asyncio.create_task(self._trim())]
 
     async def finish(self) -> None:
         for subscriber in self.broker.subscribers:
             subscriber.running = False  # all stop taking at once; then each is waited for
         stops = (subscriber.stop() for subscriber in self.broker.subscribers)
         await asyncio.gather(*stops, return_exceptions=True)  # it may be away
-        self.renewing.cancel()
+        for chore in self.chores:
+            chore.cancel()
 
     async def close(self) -> None:
         with suppress(Error, OSError):
@@ -167,6 +173,25 @@ class Engine:
             for message in list(self.in_hand):
                 with suppress(Error, OSError):
                     await message.raw_message.in_progress()
+
+    async def _trim(self) -> None:
+        """Take out of the stream what all its consumers have had."""
+        while True:
+            await asyncio.sleep(TRIM_EVERY)
+            with suppress(Error, OSError):
+                last = (await self.jetstream.stream_info(SERVICE)).state.last_seq
+                consumers: list[api.ConsumerInfo] = []
+                while page := await self.jetstream.consumers_info(SERVICE, len(consumers)):
+                    consumers += page
+                for event in delivery.shared_events():
+                    subject = f"{SERVICE}.{event.__name__}"
+                    had = [
+                        consumer.ack_floor.stream_seq if consumer.ack_floor else 0
+                        for consumer in consumers
+                        if consumer.config.filter_subject in (None, "", f"{SERVICE}.*", subject)
+                    ]
+                    upto = min(had, default=last) + 1
+                    await self.jetstream.purge_stream(SERVICE, seq=upto, subject=subject)
 
     async def letters(self) -> list[tuple[int, Letter]]:
         """Return the dead letters, oldest first, each with its place."""

@@ -54,12 +54,15 @@ class Engine:
             url,
             timeout=5,
             reconnect_interval=1,
+            default_channel=Channel(prefetch_count=delivery.AT_ONCE),  # for each consumer on it
             graceful_timeout=math.inf,  # what is in hand is finished, however long it takes
             apply_types=False,
             logger=None,
         )
 
     async def connect(self) -> None:
+        # It says with a stack what we say in a sentence.
+        logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)
         try:
             self.connection = await self.broker.connect()
             exchange = await self.broker.declare_exchange(EVENTS)
@@ -83,7 +86,6 @@ class Engine:
             self.broker.subscriber(
                 _queue(_place(subscription), subscription.heard),
                 EVENTS,
-                channel=Channel(prefetch_count=delivery.AT_ONCE),
                 ack_policy=AckPolicy.MANUAL,
                 decoder=_as_it_is,
             )(partial(self._handle, subscription))

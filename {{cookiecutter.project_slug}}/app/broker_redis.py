@@ -169,8 +169,7 @@ class Engine:
                 pipe.xack(stream, group, entry)
                 await pipe.execute()
         else:  # as if it had been idle for so long already that it is due after the wait
-            idle = max(0, round((delivery.LEASE - outcome) * 1000))
-            await self._idle(subscription, entry, idle)
+            await self._idle(subscription, entry, round((delivery.LEASE - outcome) * 1000))
 
     async def _idle(self, subscription: Subscription, entry: bytes, idle: int) -> None:
         place = _stream(subscription), subscription.name, ANYONE

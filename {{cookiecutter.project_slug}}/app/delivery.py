@@ -152,8 +152,8 @@ async def attempt(subscription: Subscription, document: bytes, tried: int) -> fl
 
 
 def wait_after(tried: int) -> float:
-    """Return the seconds from try number `tried` to the next one."""
-    return float(FIRST_WAIT * 2 ** (tried - 1))
+    """Return the seconds from try number `tried` to the next one, LEASE at most."""
+    return float(min(FIRST_WAIT * 2 ** (tried - 1), LEASE))
 
 
 def write_letter(subscription: Subscription, document: bytes, error: str, tries: int) -> Letter:
