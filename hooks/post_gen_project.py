@@ -12,12 +12,15 @@ FOR_ENGINES = [
     "app/cloudevents.py",
     "app/delivery.py",
     "app/letters.py",
+    "tests/test_broker.py",
 ]
 
 # What only some answers want: path in the template, question, answers, name in the project.
 CHOICES = [
     ("LICENSE-MIT", "license", ["MIT"], "LICENSE"),
     ("LICENSE-Apache-2.0", "license", ["Apache-2.0"], "LICENSE"),
+    (".github/workflows/ci.yml", "broker", ["none"], ".github/workflows/ci.yml"),
+    (".github/workflows/ci_engine.yml", "broker", ENGINES, ".github/workflows/ci.yml"),
     ("app/main.py", "broker", ["none"], "app/main.py"),
     ("app/main_bridged.py", "broker", ENGINES, "app/main.py"),
     ("app/events.py", "broker", ["none"], "app/events.py"),
