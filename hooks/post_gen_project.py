@@ -6,6 +6,15 @@ import shutil
 from pathlib import Path
 
 LEARNING = ["student", "solution"]
+ENGINES = ["nats", "rabbitmq", "redis"]
+FOR_ENGINES = [
+    "app/asyncapi.py",
+    "app/bridge.py",
+    "app/cloudevents.py",
+    "app/delivery.py",
+    "app/letters.py",
+    "tests/test_broker.py",
+]
 
 # What only some answers want: path in the template, question, answers, name in the project.
 CHOICES = [
@@ -25,6 +34,16 @@ CHOICES = [
     ("tests/test_exercises.py", "lesson", LEARNING, "tests/test_exercises.py"),
     (".github/workflows/lesson.yml", "lesson", LEARNING, ".github/workflows/lesson.yml"),
     ("lesson", "lesson", LEARNING, "lesson"),  # after the files in it
+    (".github/workflows/ci.yml", "broker", ["none"], ".github/workflows/ci.yml"),
+    (".github/workflows/ci_engine.yml", "broker", ENGINES, ".github/workflows/ci.yml"),
+    ("app/main.py", "broker", ["none"], "app/main.py"),
+    ("app/main_bridged.py", "broker", ENGINES, "app/main.py"),
+    ("app/events.py", "broker", ["none"], "app/events.py"),
+    ("app/events_shared.py", "broker", ENGINES, "app/events.py"),
+    ("app/broker_nats.py", "broker", ["nats"], "app/broker.py"),
+    ("app/broker_rabbitmq.py", "broker", ["rabbitmq"], "app/broker.py"),
+    ("app/broker_redis.py", "broker", ["redis"], "app/broker.py"),
+    *((path, "broker", ENGINES, path) for path in FOR_ENGINES),
 ]
 
 # What tools leave in a checkout of the template; cookiecutter copies it.

@@ -1,0 +1,189 @@
+"""The engines, each started on a free port in a folder of its own, and ended by its pid."""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+def free_port() -> int:
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port: int = listening.getsockname()[1]
+    return port
+
+
+class Server:
+    """One engine's server; it keeps its port and its folder when it is started again."""
+
+    name = ""
+    scheme = ""
+    program = ""
+    seconds = 60
+
+    def __init__(self, folder: Path, password: str = "") -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.password = password
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://127.0.0.1:{self.port}"
+
+    def command(self) -> list[str]:
+        raise NotImplementedError
+
+    def environment(self) -> dict[str, str]:
+        return {}
+
+    def greets(self, connection: socket.socket) -> bool:
+        """Say whether the server answers; an open port is not enough."""
+        raise NotImplementedError
+
+    def start(self) -> None:
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command(),
+                env=os.environ | self.environment(),
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + self.seconds
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                break
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), 2) as connection:
+                    connection.settimeout(2)
+                    if self.greets(connection):
+                        return
+            except OSError:
+                pass
+            time.sleep(0.1)
+        self.kill()
+        log = (self.folder / "server.log").read_text(encoding="utf-8", errors="replace")
+        pytest.fail(f"{self.program} did not start:\n{log[-2000:]}")
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would, with the processes it started."""
+        if self.process is not None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+
+class Nats(Server):
+    name, scheme, program = "nats", "nats", "nats-server"
+
+    def command(self) -> list[str]:
+        at = ["-a", "127.0.0.1", "-p", str(self.port)]
+        login = ["--user", "me", "--pass", self.password] if self.password else []
+        return [self.program, *at, "-js", "-sd", str(self.folder), *login]
+
+    def greets(self, connection: socket.socket) -> bool:
+        return connection.recv(4) == b"INFO"
+
+
+class Redis(Server):
+    name, scheme, program = "redis", "redis", "redis-server"
+
+    def command(self) -> list[str]:
+        at = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
+        login = ["--requirepass", self.password] if self.password else []
+        return [self.program, *at, "--appendonly", "yes", "--save", "", *login]
+
+    def greets(self, connection: socket.socket) -> bool:
+        connection.sendall(b"PING\r\n")
+        return connection.recv(5) in (b"+PONG", b"-NOAU")
+
+
+class RabbitMQ(Server):
+    # The program itself: the one in /usr/sbin changes the user and cannot write here.
+    name, scheme, program = "rabbitmq", "amqp", "/usr/lib/rabbitmq/bin/rabbitmq-server"
+
+    def command(self) -> list[str]:
+        return [self.program]
+
+    def environment(self) -> dict[str, str]:
+        plugins = self.folder / "plugins"
+        plugins.write_text("[].", encoding="utf-8")
+        return {
+            "HOME": str(self.folder),
+            "RABBITMQ_NODENAME": f"test{self.port}@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_DIST_PORT": str(self.dist_port),
+            "RABBITMQ_MNESIA_BASE": str(self.folder / "data"),
+            "RABBITMQ_LOG_BASE": str(self.folder / "log"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(plugins),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+        }
+
+    def __init__(self, folder: Path, password: str = "") -> None:
+        super().__init__(folder, password)  # it always asks for one: guest, guest
+        self.dist_port = free_port()
+
+    def greets(self, connection: socket.socket) -> bool:
+        connection.sendall(b"AMQP\x00\x00\x09\x01")
+        return len(connection.recv(8)) == 8
+
+
+SERVERS: dict[str, type[Server]] = {server.name: server for server in (Nats, RabbitMQ, Redis)}
+
+
+@contextmanager
+def running(name: str, folder: Path, password: str = "") -> Iterator[Server]:
+    """A server of the engine `name`; skip the test on a machine that has none."""
+    kind = SERVERS[name]
+    if shutil.which(kind.program) is None:
+        reason = f"{kind.program} is not installed (Debian: apt install {name}-server)"
+        if os.environ.get("EVTEMPLATE_NO_SKIPS") == "1":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    if sys.platform == "win32":
+        pytest.skip("the engines' servers are started as on Linux and macOS")
+    server = kind(folder, password)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill()
+
+
+class Proxy:
+    """A way to a server that can be cut: what is on it is lost, and nobody gets through."""
+
+    def __init__(self, port: int) -> None:
+        self.to = port
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def open(self) -> None:
+        code = (Path(__file__).parent / "proxy.py").resolve()
+        command = [sys.executable, str(code), str(self.port), str(self.to)]
+        self.process = subprocess.Popen(command)
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            time.sleep(0.05)
+        pytest.fail("the proxy did not start")
+
+    def cut(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None

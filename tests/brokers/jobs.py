@@ -1,0 +1,89 @@
+"""What the engine tests add to the generated service: an event, two listeners, a route.
+
+It is copied to app/handlers/. Each listener writes a line to the file JOBS_LOG when it begins and
+when it is done, in one write, so that a line is whole even if the process is killed.
+"""
+
+import asyncio
+import os
+import signal
+
+from fastapi import APIRouter
+
+from app import delivery
+from app.bus import emit, on
+from app.delivery import EventNotStored
+from app.events import SharedEvent
+
+delivery.FIRST_WAIT = float(os.environ.get("JOBS_FIRST_WAIT", "0.1"))
+delivery.LEASE = float(os.environ.get("JOBS_LEASE", "3"))
+
+router = APIRouter()
+log = os.open(os.environ["JOBS_LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+
+class Job(SharedEvent):
+    """Work to do."""
+
+    number: int
+    how: str = "ok"
+
+
+class LargeJob(Job):
+    """More work, for whoever listens to Job too."""
+
+
+def note(listener: str, event: Job, what: str) -> None:
+    os.write(log, f"{listener} {os.getpid()} {event.number} {event.id} {what}\n".encode())
+
+
+@on(Job)
+async def first(event: Job) -> None:
+    note("first", event, "begins")
+    if event.how == "poison":
+        raise ValueError("this never works")
+    if event.how == "mend" and not os.path.exists(os.environ["JOBS_LOG"] + ".mended"):
+        raise ValueError("this works when it is mended")
+    if event.how == "deadly":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if event.how == "slow":
+        await asyncio.sleep(2)
+    if event.how == "endless":
+        await asyncio.sleep(8)
+    await asyncio.sleep(0)
+    note("first", event, "done")
+
+
+@on(Job)
+def second(event: Job) -> None:
+    note("second", event, "done")
+
+
+@router.post("/emit")
+async def emit_jobs(count: int, start: int = 0, how: str = "ok", width: int = 1) -> int:
+    """Emit jobs, `width` at a time; write each that was accepted; return how many were not."""
+    numbers = iter(range(start, start + count))
+    refused = 0
+
+    async def some() -> None:
+        nonlocal refused
+        for number in numbers:
+            event = Job(number=number, how=how)
+            try:
+                await emit(event)
+            except EventNotStored:
+                refused += 1
+                await asyncio.sleep(0.05)
+            else:
+                note("accepted", event, "done")
+
+    await asyncio.gather(*(some() for _ in range(width)))
+    return refused
+
+
+@router.post("/emit-one")
+async def emit_one(number: int, how: str = "ok") -> str:
+    event = Job(number=number, how=how)
+    await emit(event)
+    note("accepted", event, "done")
+    return event.id

@@ -1,0 +1,552 @@
+"""The promise that every engine keeps, against its real server; each count is a count of ids."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import jsonschema
+import pytest
+from cookiecutter.main import cookiecutter
+from engines import Proxy, Server, free_port, running
+
+HERE = Path(__file__).parent
+TEMPLATE = HERE.parents[1]
+LISTENERS = ("first", "second")
+
+
+@pytest.fixture(scope="module", params=["nats", "rabbitmq", "redis"])
+def engine(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+@pytest.fixture(scope="module")
+def server(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server for all tests that leave it alone."""
+    with running(engine, tmp_path_factory.mktemp(engine)) as server:
+        yield server
+
+
+@pytest.fixture
+def own_server(engine: str, tmp_path: Path) -> Iterator[Server]:
+    """A server that a test may kill."""
+    with running(engine, tmp_path / "server") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def generated(engine: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The generated project, with its own environment."""
+    answers = {"project_slug": "demo", "broker": engine, "lesson": "none"}
+    folder = tmp_path_factory.mktemp("generated")
+    cookiecutter(str(TEMPLATE), no_input=True, output_dir=str(folder), extra_context=answers)
+    project = folder / "demo"
+    without = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+    subprocess.run(["uv", "sync", "-q", "--no-dev"], cwd=project, env=without, check=True)
+    shutil.copy(HERE / "jobs.py", project / "app" / "handlers")
+    return project
+
+
+class Service:
+    """The generated service with an engine: its instances, and what its listeners did."""
+
+    def __init__(self, generated: Path, folder: Path, url: str) -> None:
+        self.name = f"t{uuid4().hex[:8]}"
+        self.folder = folder
+        self.url = url
+        self.log = folder / "jobs.log"
+        self.instances: list[Instance] = []
+        shutil.copytree(generated / "app", folder / "app")
+        code = folder / "app" / "cloudevents.py"
+        text = code.read_text(encoding="utf-8")
+        assert 'SERVICE = "demo"' in text
+        code.write_text(text.replace('"demo"', f'"{self.name}"'), encoding="utf-8")
+        scripts = "Scripts" if sys.platform == "win32" else "bin"
+        self.python = str(generated / ".venv" / scripts / "python")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return os.environ | {"BROKER_URL": self.url, "JOBS_LOG": str(self.log)}
+
+    def start(self, **environment: str) -> "Instance":
+        instance = Instance(self, environment)
+        self.instances.append(instance)
+        instance.wait_until_up()
+        return instance
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [self.python, "-m", "app.broker", *arguments],
+            cwd=self.folder,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+
+    def notes(self) -> list[tuple[str, int, int, str, str]]:
+        """Return listener, process, number, id and what it did, in order."""
+        if not self.log.exists():
+            return []
+        lines = self.log.read_text(encoding="utf-8").splitlines()
+        return [(a, int(b), int(c), d, e) for a, b, c, d, e in map(str.split, lines)]
+
+    def done(self, listener: str) -> set[str]:
+        return {id for who, _, _, id, what in self.notes() if (who, what) == (listener, "done")}
+
+    def wait_for(self, ids: set[str], seconds: float = 60, listeners: Any = LISTENERS) -> None:
+        """Wait until each listener has handled each of `ids`; fail with the number it has not."""
+        deadline = time.monotonic() + seconds
+        while True:
+            missing = {listener: len(ids - self.done(listener)) for listener in listeners}
+            if not any(missing.values()):
+                return
+            if time.monotonic() > deadline:
+                logs = "\n".join(each.output()[-3000:] for each in self.instances)
+                pytest.fail(f"of {len(ids)} ids, unhandled: {missing}\n{logs}")
+            time.sleep(0.2)
+
+
+class Instance:
+    """One process of the service."""
+
+    def __init__(self, service: Service, environment: dict[str, str]) -> None:
+        self.port = free_port()
+        self.at = f"http://127.0.0.1:{self.port}"
+        self.file = service.folder / f"instance-{self.port}.log"
+        with self.file.open("ab") as log:
+            self.process = subprocess.Popen(
+                [service.python, "-m", "uvicorn", "app.main:app", "--port", str(self.port)],
+                cwd=service.folder,
+                env=service.environment | environment,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+            )
+
+    def wait_until_up(self) -> None:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and self.process.poll() is None:
+            if self.health() == 200:
+                return
+            time.sleep(0.1)
+        pytest.fail(f"the service did not start:\n{self.output()[-3000:]}")
+
+    def health(self) -> int:
+        try:
+            return self.request("GET", "/health")[0]
+        except OSError:
+            return 0
+
+    def request(self, method: str, path: str, timeout: float = 240) -> tuple[int, bytes, Any]:
+        request = urllib.request.Request(self.at + path, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as response:
+                return response.status, response.read(), response.headers
+        except urllib.error.HTTPError as error:
+            return error.code, error.read(), error.headers
+
+    def emit(self, **parameters: Any) -> int:
+        query = "&".join(f"{name}={value}" for name, value in parameters.items())
+        status, body, _ = self.request("POST", f"/emit?{query}")
+        assert status == 200, body
+        return int(body)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, seconds: float = 30) -> None:
+        """End it as an operator does; fail if it does not end well."""
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(seconds)
+        assert code in (0, -signal.SIGTERM), self.output()[-3000:]
+        assert "Cleanup done" in self.output()
+        assert "Traceback" not in self.output(), self.output()[-3000:]
+
+    def output(self) -> str:
+        return self.file.read_text(encoding="utf-8", errors="replace")
+
+
+def make(generated: Path, folder: Path, url: str) -> Iterator[Service]:
+    folder.mkdir(exist_ok=True)
+    service = Service(generated, folder, url)
+    try:
+        yield service
+    finally:
+        for instance in service.instances:
+            instance.kill()
+
+
+@pytest.fixture
+def service(generated: Path, server: Server, tmp_path: Path) -> Iterator[Service]:
+    yield from make(generated, tmp_path / "service", server.url)
+
+
+@pytest.fixture
+def own_service(generated: Path, own_server: Server, tmp_path: Path) -> Iterator[Service]:
+    yield from make(generated, tmp_path / "service", own_server.url)
+
+
+def test_kill_9_in_the_middle_of_10000_events(service: Service) -> None:
+    keeper = service.start()
+    with ThreadPoolExecutor(1) as pool:
+        emitting = pool.submit(keeper.emit, count=10_000, width=20)
+        for _ in range(3):
+            victim = service.start()
+            before = len(service.notes())
+            while len(service.notes()) < before + 200 and not emitting.done():
+                time.sleep(0.05)
+            victim.kill()
+        assert emitting.result() == 0
+    accepted = service.done("accepted")
+    assert len(accepted) == 10_000
+    service.wait_for(accepted, 120)
+    killed = {each.process.pid for each in service.instances[1:]}
+    assert {pid for who, pid, *_ in service.notes() if who == "first"} & killed  # they did work
+    assert "0 dead letters" in service.command("letters").stdout
+
+
+def test_what_a_killed_instance_had_in_hand_comes_again_with_its_id(service: Service) -> None:
+    victim = service.start()
+    victim.emit(count=1, how="slow")
+    while not any(what == "begins" for *_, what in service.notes()):
+        time.sleep(0.02)
+    victim.kill()
+    [id] = service.done("accepted")
+    assert id not in service.done("first")
+
+    service.start()
+
+    service.wait_for({id}, 30)
+    begun = [(number, id) for who, _, number, id, what in service.notes() if what == "begins"]
+    assert begun == [(0, id), (0, id)]
+
+
+def test_sigterm_under_load(service: Service) -> None:
+    keeper = service.start()
+    with ThreadPoolExecutor(1) as pool:
+        emitting = pool.submit(keeper.emit, count=3_000, width=10)
+        for _ in range(2):
+            other = service.start()
+            time.sleep(0.5)
+            other.stop()
+        emitting.result()
+    service.wait_for(service.done("accepted"))
+    begun = Counter((pid, id) for who, pid, _, id, what in service.notes() if what == "begins")
+    done = Counter(
+        (pid, id) for who, pid, _, id, what in service.notes() if (who, what) == ("first", "done")
+    )
+    assert begun == done  # nobody was stopped in the middle
+
+
+def test_sigterm_finishes_what_is_in_hand_and_takes_nothing_new(service: Service) -> None:
+    instance = service.start()
+    instance.emit(count=5, how="slow")
+    while not any(what == "begins" for *_, what in service.notes()):
+        time.sleep(0.02)
+
+    instance.stop()
+
+    first = [what for who, *_, what in service.notes() if who == "first"]
+    assert first == ["begins", "done"]
+    service.start()
+    service.wait_for(service.done("accepted"), 30)
+
+
+def test_a_listener_may_take_longer_than_the_lease(service: Service) -> None:
+    service.start()
+    other = service.start()
+    other.emit(count=1, how="endless")
+    service.wait_for(service.done("accepted"), 30)
+    assert [what for who, *_, what in service.notes() if who == "first"] == ["begins", "done"]
+
+
+def test_the_engine_killed_and_started_again_under_load(
+    own_server: Server, own_service: Service
+) -> None:
+    instance = own_service.start()
+    with ThreadPoolExecutor(1) as pool:
+        emitting = pool.submit(instance.emit, count=3_000, width=10)
+        for _ in range(2):
+            time.sleep(1)
+            own_server.kill()
+            time.sleep(1)
+            own_server.start()
+            deadline = time.monotonic() + 30
+            while instance.health() != 200:
+                assert time.monotonic() < deadline, instance.output()[-3000:]
+                time.sleep(0.1)
+        emitting.result()
+    accepted = own_service.done("accepted")
+    assert accepted
+    own_service.wait_for(accepted)
+
+    instance.emit(count=10, how="slow", width=10)  # full stop, with events waiting
+    instance.kill()
+    own_server.kill()
+    own_server.start()
+    own_service.start()
+    own_service.wait_for(own_service.done("accepted"))
+
+
+def test_the_engine_cut_off_and_back(generated: Path, server: Server, tmp_path: Path) -> None:
+    proxy = Proxy(server.port)
+    proxy.open()
+    url = server.url.replace(str(server.port), str(proxy.port))
+    for service in make(generated, tmp_path / "service", url):
+        instance = service.start()
+        assert instance.request("POST", "/emit-one?number=1")[0] == 200
+        proxy.cut()
+        time.sleep(0.5)
+        assert instance.health() == 503
+        status, _, headers = instance.request("POST", "/emit-one?number=2")
+        assert (status, headers["Retry-After"].isdigit()) == (503, True)
+        assert "nobody" not in instance.output()
+        time.sleep(1)
+        proxy.open()
+        deadline = time.monotonic() + 20
+        while instance.health() != 200:
+            assert time.monotonic() < deadline, instance.output()[-3000:]
+            time.sleep(0.1)
+        assert instance.request("POST", "/emit-one?number=3")[0] == 200
+        service.wait_for(service.done("accepted"))
+        assert {number for who, _, number, *_ in service.notes()} >= {1, 3}
+        instance.stop()
+    proxy.cut()
+
+
+def test_poison(service: Service) -> None:
+    instance = service.start()
+    instance.emit(count=3, how="poison")
+    instance.emit(count=20, start=3)
+    poison = {id for who, _, number, id, _ in service.notes() if number < 3}
+    healthy = service.done("accepted") - poison
+    service.wait_for(healthy, 10)  # it starves nothing
+    service.wait_for(poison, 10, ["second"])  # the other listener is not concerned
+    deadline = time.monotonic() + 60
+    while "3 dead letters" not in (listed := service.command("letters").stdout):
+        assert time.monotonic() < deadline, listed + instance.output()[-3000:]
+        time.sleep(0.5)
+    begun: dict[str, int] = defaultdict(int)
+    for who, _, _, id, what in service.notes():
+        if what == "begins" and id in poison:
+            begun[id] += 1
+    assert begun == dict.fromkeys(poison, 5)
+    for id in poison:
+        assert id in listed
+    assert listed.count("Job.app.handlers.jobs.first") == 3
+    assert listed.count("tries: 5") == 3
+    assert listed.count("ValueError: this never works") == 3
+
+
+def test_waits_grow(service: Service) -> None:
+    instance = service.start(JOBS_FIRST_WAIT="0.5", JOBS_LEASE="10")
+    instance.emit(count=1, how="poison")
+    times: list[float] = []
+    deadline = time.monotonic() + 60
+    while len(times) < 5:
+        assert time.monotonic() < deadline
+        begun = sum(what == "begins" for *_, what in service.notes())
+        times += [time.monotonic()] * (begun - len(times))
+        time.sleep(0.02)
+    waits = [after - before for before, after in zip(times, times[1:], strict=False)]
+    for wait, least in zip(waits, (0.5, 1, 2, 4), strict=True):
+        assert least - 0.2 < wait < least + 2.5, waits
+
+
+def test_replay_reaches_only_the_listener_that_failed(service: Service) -> None:
+    instance = service.start()
+    instance.emit(count=2, how="mend")
+    ids = sorted(service.done("accepted"))
+    deadline = time.monotonic() + 60
+    while "2 dead letters" not in service.command("letters").stdout:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    Path(f"{service.log}.mended").touch()
+
+    assert "nothing was sent" in service.command("replay", "no-such-id").stderr
+    assert service.command("replay", ids[0]).stdout == "1 sent again\n"
+    service.wait_for({ids[0]}, 20)
+    assert ids[1] not in service.done("first")
+    assert "1 dead letters" in service.command("letters").stdout
+    assert service.command("replay").stdout == "1 sent again\n"
+    service.wait_for(set(ids), 20)
+
+    assert "0 dead letters" in service.command("letters").stdout
+    assert sum(who == "second" for who, *_ in service.notes()) == 2
+
+
+def test_an_event_that_ends_the_process_is_given_up(service: Service) -> None:
+    with suppress(OSError):  # it takes the emitter with it
+        service.start().emit(count=1, how="deadly")
+    deadline = time.monotonic() + 90
+    while "1 dead letters" not in (listed := service.command("letters").stdout):
+        assert time.monotonic() < deadline, listed
+        if service.instances[-1].process.poll() is not None:
+            service.instances.append(Instance(service, {}))
+        time.sleep(0.3)
+    assert "ended with the process" in listed
+    survivor = service.start()
+    survivor.emit(count=5, start=1)
+    healthy = {id for who, _, number, id, _ in service.notes() if number > 0}
+    service.wait_for(healthy, 30)
+
+
+def test_two_instances_share(service: Service) -> None:
+    one, two = service.start(), service.start()
+    one.emit(count=2_000, width=10)
+    accepted = service.done("accepted")
+    service.wait_for(accepted)
+    for listener in LISTENERS:
+        handled = [(pid, id) for who, pid, _, id, what in service.notes()
+                   if (who, what) == (listener, "done")]
+        assert len(handled) == len(accepted)  # once each, as nothing failed
+        share = Counter(pid for pid, _ in handled)
+        assert set(share) == {one.process.pid, two.process.pid}
+        assert min(share.values()) > 200, share
+
+
+def test_order(service: Service) -> None:
+    one = service.start()
+    one.emit(count=300)
+    service.wait_for(service.done("accepted"))
+    for listener in LISTENERS:
+        assert numbers(service, listener) == list(range(300))  # one instance: the order it was stored
+
+    two = service.start()
+    one.emit(count=300, start=300)
+    service.wait_for(service.done("accepted"))
+    for listener in LISTENERS:  # several: each takes in that order, and they overtake each other
+        for instance in (one, two):
+            taken = numbers(service, listener, instance.process.pid)
+            assert taken == sorted(taken)
+
+
+def numbers(service: Service, listener: str, pid: int = 0) -> list[int]:
+    return [
+        number
+        for who, by, number, _, what in service.notes()
+        if (who, what) == (listener, "done") and pid in (0, by)
+    ]
+
+
+def other(service: Service, engine: str, what: str, **options: Any) -> subprocess.Popen[bytes]:
+    command = [service.python, str(HERE / f"other_{engine}.py"), service.url, service.name, what]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def test_other_program(service: Service, engine: str) -> None:
+    instance = service.start()
+    reader = other(service, engine, "read")
+    assert reader.stdout is not None
+    assert reader.stdout.readline() == b"ready\n"
+    instance.emit(count=1, start=7)
+    document = json.loads(reader.communicate(timeout=40)[0])
+
+    schema = json.loads((HERE / "cloudevents.schema.json").read_text(encoding="utf-8"))
+    checker = jsonschema.Draft7Validator(schema, format_checker=jsonschema.FormatChecker())
+    checker.validate(document)
+    assert set(document) == {
+        "specversion", "id", "source", "type", "time", "datacontenttype", "data"
+    }
+    assert document["type"] == "Job"
+    assert document["data"] == {"number": 7, "how": "ok"}
+    assert document["id"] in service.done("accepted")
+
+    theirs = {"specversion": "1.0", "id": "A/1", "source": "https://example.org/other",
+              "type": "Job", "data": {"number": 8}, "traceparent": "00-1-2-00"}
+    other(service, engine, "send").communicate(json.dumps(theirs).encode(), timeout=20)
+    service.wait_for({"A/1"}, 20)
+
+
+def test_garbage(service: Service, engine: str) -> None:
+    instance = service.start()
+    newer = {"specversion": "1.0", "id": "newer", "source": "/x", "type": "Job",
+             "data": {"number": 8, "colour": "red"}}
+    lines = [b"\xff\xfe\x00garbage", b"{}", b"[]", json.dumps(newer).encode(),
+             json.dumps(newer | {"specversion": "2.0", "id": "later"}).encode(),
+             json.dumps(newer | {"type": "Jab", "id": "jab"}).encode()]
+    other(service, engine, "send").communicate(b"\n".join(lines), timeout=20)
+    deadline = time.monotonic() + 20
+    while "12 dead letters" not in (listed := service.command("letters").stdout):
+        assert time.monotonic() < deadline, listed + instance.output()[-3000:]
+        time.sleep(0.3)
+    for reason in ("colour: Extra inputs", "specversion: Input should be '1.0'",
+                   "its type is 'Jab'", "Invalid JSON"):
+        assert listed.count(reason) >= 2, listed
+    instance.emit(count=3)
+    service.wait_for(service.done("accepted"), 10)  # it lives
+    assert service.command("replay", "newer").stdout == "2 sent again\n"
+    deadline = time.monotonic() + 20
+    while "12 dead letters" not in service.command("letters").stdout:
+        assert time.monotonic() < deadline
+        time.sleep(0.3)
+
+
+def test_away_at_the_start(service: Service, server: Server) -> None:
+    port = free_port()
+    service.url = f"{server.scheme}://me:s3cret@127.0.0.1:{port}"
+    instance = Instance(service, {})
+    assert instance.process.wait(30) != 0
+    said = [line for line in instance.output().splitlines() if not line.startswith("INFO")]
+    assert f"{server.scheme}://127.0.0.1:{port}" in said[0]
+    assert "s3cret" not in instance.output()
+    assert len(said) == 2, said  # our sentence, and uvicorn's
+    command = service.command("letters")
+    assert command.returncode != 0
+    assert len(command.stderr.splitlines()) == 1, command.stderr
+    assert "s3cret" not in command.stderr
+
+
+def test_a_bad_url(service: Service) -> None:
+    for url in ("localhost", "http://localhost:1", f"{service.url}:x", "nats://u:s3cret/2@localhost"):
+        service.url = url
+        command = service.command("letters")
+        assert command.stderr.startswith("BROKER_URL must look like"), command.stderr
+        assert "s3cret" not in command.stderr
+
+
+def test_a_wrong_password(service: Service, engine: str, tmp_path: Path) -> None:
+    with running(engine, tmp_path / "server", password="right") as server:
+        service.url = server.url.replace("//", "//me:s3cret@")
+        command = service.command("letters")
+    assert command.returncode != 0
+    assert "s3cret" not in command.stderr
+    assert len(command.stderr.splitlines()) == 1, command.stderr
+    assert f"127.0.0.1:{server.port}" in command.stderr
+
+
+def test_asyncapi(service: Service, engine: str) -> None:
+    instance = service.start()
+    document = json.loads(instance.request("GET", "/asyncapi.json")[1])
+    sent = {o["channel"]["$ref"] for o in document["operations"].values() if o["action"] == "send"}
+    heard = {
+        o["channel"]["$ref"].removeprefix("#/channels/")
+        for o in document["operations"].values()
+        if o["action"] == "receive"
+    }
+    assert sent == {f"#/channels/{name}" for name in ("Job", "LargeJob", "OrderPlaced")}
+    assert heard == {
+        "Job.app.handlers.jobs.first",
+        "Job.app.handlers.jobs.second",
+        "LargeJob.app.handlers.jobs.first",
+        "LargeJob.app.handlers.jobs.second",
+        "OrderPlaced.app.handlers.orders.send_receipt",
+    }
+    status, page, headers = instance.request("GET", "/asyncapi")
+    assert (status, headers.get_content_type()) == (200, "text/html")
+    assert b"OrderPlaced" in page

@@ -1,0 +1,23 @@
+"""The FastAPI app: its lifespan is two events, its routes and listeners are in handlers/."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from app import bridge, handlers
+from app.bus import emit
+from app.events import Shutdown, Startup
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    await emit(Startup())
+    yield
+    await emit(Shutdown())
+
+
+app = FastAPI(title="{{ cookiecutter.project_name }}", lifespan=lifespan)
+for router in handlers.load():
+    app.include_router(router)
+bridge.build(app)
