@@ -78,6 +78,17 @@ def test_what_does_not_start_has_a_row(folder_of: FolderOf) -> None:
     assert start_note.startswith("does not start: ImportError: cannot import name 'StockRanOut'")
 
 
+def test_what_cannot_be_read_has_a_row(folder_of: FolderOf) -> None:
+    folder = folder_of("cleo")
+    (folder / "answers.toml").write_text(f"a = {'[' * 5000}", encoding="utf-8")
+    shutil.rmtree(folder / "app")
+
+    answers_note, test_note = grade_folder(folder, 120).notes
+
+    assert answers_note.startswith("answers.toml")
+    assert test_note.startswith("could not be tested: FileNotFoundError")
+
+
 def test_time_is_limited_and_nothing_stays_behind(folder_of: FolderOf, tmp_path: Path) -> None:
     folder = folder_of("dan")
     beat = tmp_path / "beat"
