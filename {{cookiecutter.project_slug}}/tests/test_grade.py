@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lesson.grade import EXERCISES, ROOT, WARNING, grade, grade_folder
+from lesson.grade import EXERCISES, ROOT, WARNING, _inert, grade, grade_folder
 
 FolderOf = Callable[[str], Path]
 
@@ -144,6 +144,10 @@ def test_the_table_of_a_class(
     assert output.err.startswith(WARNING)
     assert counts(output.err, "q1") == ["1 A", "0 B", "1 C", "0 D"]
     assert counts(output.err, "q3") == ["0 A", "1 B", "0 C", "0 D", "1 no"]
+
+
+def test_a_cell_is_no_formula() -> None:
+    assert [_inert(cell) for cell in ("=1+1", "@a", "ana")] == ["'=1+1", "'@a", "ana"]
 
 
 def counts(output: str, question: str) -> list[str]:
