@@ -306,6 +306,17 @@ ATTEMPTS = {
         .replace("second", "x")
         .replace("reorder", "y"),
     ),
+    "two in threads": Attempt(
+        "rrn",
+        events=LOW,
+        stock="import anyio.from_thread\n"
+        + (EMITS + HEARS)
+        .replace("async def", "def")
+        .replace("await emit(", "anyio.from_thread.run(emit, "),
+    ),
+    "two, and a third hears all": Attempt(
+        "rrn", events=LOW, stock=EMITS + HEARS.replace("@on(StockRanLow)", "@on(Event)")
+    ),
     "two in the receipt": Attempt(
         "nrn",
         events=LOW,
