@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -133,6 +134,17 @@ def test_app_knows_nothing_of_the_lesson(generated: Callable[[str], Project]) ->
         for name, text in files(generated(lesson)).items():
             if name.startswith("app/"):
                 assert not re.search(r"^\s*(import|from) lesson", text, re.M), name
+
+
+def test_nothing_of_the_lesson_ships(generated: Callable[[str], Project]) -> None:
+    for lesson in LEARNING:
+        project = generated(lesson)
+        for name in ("Dockerfile", ".dockerignore", "compose.yaml"):
+            assert "lesson" not in project.read(name)
+        pyproject = tomllib.loads(project.read("pyproject.toml"))
+        assert pyproject["tool"]["setuptools"]["packages"] == ["app", "app.handlers"]
+        plain = tomllib.loads(generated("none").read("pyproject.toml"))
+        assert pyproject["project"]["dependencies"] == plain["project"]["dependencies"]
 
 
 def test_the_solution_differs_only_where_it_must(generated: Callable[[str], Project]) -> None:
@@ -293,6 +305,17 @@ ATTEMPTS = {
         .replace("item=", "ware=")
         .replace("second", "x")
         .replace("reorder", "y"),
+    ),
+    "two in threads": Attempt(
+        "rrn",
+        events=LOW,
+        stock="import anyio.from_thread\n"
+        + (EMITS + HEARS)
+        .replace("async def", "def")
+        .replace("await emit(", "anyio.from_thread.run(emit, "),
+    ),
+    "two, and a third hears all": Attempt(
+        "rrn", events=LOW, stock=EMITS + HEARS.replace("@on(StockRanLow)", "@on(Event)")
     ),
     "two in the receipt": Attempt(
         "nrn",

@@ -87,14 +87,16 @@ def grade_folder(folder: Path, seconds: float) -> Grades:
         return grades
     try:
         _mark_quiz(folder, grades)
-    except (LessonError, OSError) as error:
+    except LessonError as error:
         grades.notes.append(str(error))
+    except Exception as error:  # whatever it is, the others still get their rows
+        grades.notes.append(f"answers.toml cannot be read: {_shown(error)}")
     try:
         with TemporaryDirectory(prefix="grade-", ignore_cleanup_errors=True) as place:
             _prepare(folder, Path(place))
             _run_tests(Path(place), seconds, grades)
-    except (OSError, shutil.Error, ElementTree.ParseError) as error:
-        grades.notes.append(f"could not be tested: {type(error).__name__}: {str(error)[:200]}")
+    except Exception as error:
+        grades.notes.append(f"could not be tested: {_shown(error)}")
     return grades
 
 
@@ -194,6 +196,10 @@ def _reason(output: str) -> str:
     errors = re.findall(r"^E +(.+)$", output, re.MULTILINE)
     lines = errors or output.strip().splitlines() or ["it ended without a word"]
     return str(lines[-1])[:200]
+
+
+def _shown(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error)[:200]}"
 
 
 def _inert(cell: str) -> str:

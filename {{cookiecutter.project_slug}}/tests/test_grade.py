@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lesson.grade import EXERCISES, ROOT, WARNING, grade, grade_folder
+from lesson.grade import EXERCISES, ROOT, WARNING, _inert, grade, grade_folder
 
 FolderOf = Callable[[str], Path]
 
@@ -78,6 +78,17 @@ def test_what_does_not_start_has_a_row(folder_of: FolderOf) -> None:
     assert start_note.startswith("does not start: ImportError: cannot import name 'StockRanOut'")
 
 
+def test_what_cannot_be_read_has_a_row(folder_of: FolderOf) -> None:
+    folder = folder_of("cleo")
+    (folder / "answers.toml").write_text(f"a = {'[' * 5000}", encoding="utf-8")
+    shutil.rmtree(folder / "app")
+
+    answers_note, test_note = grade_folder(folder, 120).notes
+
+    assert answers_note.startswith("answers.toml")
+    assert test_note.startswith("could not be tested: FileNotFoundError")
+
+
 def test_time_is_limited_and_nothing_stays_behind(folder_of: FolderOf, tmp_path: Path) -> None:
     folder = folder_of("dan")
     beat = tmp_path / "beat"
@@ -133,6 +144,10 @@ def test_the_table_of_a_class(
     assert output.err.startswith(WARNING)
     assert counts(output.err, "q1") == ["1 A", "0 B", "1 C", "0 D"]
     assert counts(output.err, "q3") == ["0 A", "1 B", "0 C", "0 D", "1 no"]
+
+
+def test_a_cell_is_no_formula() -> None:
+    assert [_inert(cell) for cell in ("=1+1", "@a", "ana")] == ["'=1+1", "'@a", "ana"]
 
 
 def counts(output: str, question: str) -> list[str]:
