@@ -65,7 +65,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
 
 
 def test_without_an_engine_listeners_run_here(client: TestClient) -> None:
-    assert asyncio.run(emit(ORDER)) == ["Receipt sent"]
+    assert "Receipt sent" in asyncio.run(emit(ORDER))
     assert client.get("/health").json() == {"status": "ok"}
 
 
@@ -81,7 +81,7 @@ def test_with_an_engine_shared_events_go_there(
     assert json.loads(document)["id"] == event_id
     assert json.loads(document)["data"]["order_id"] == response.json()["order_id"]
     assert capsys.readouterr().out == "App is starting\nCleanup done\n"  # and no receipt
-    assert asyncio.run(emit(ORDER)) == ["Receipt sent"]  # the engine is left behind
+    assert "Receipt sent" in asyncio.run(emit(ORDER))  # the engine is left behind
 
 
 def test_emit_gives_the_id_of_what_was_stored(engine: FakeEngine) -> None:
