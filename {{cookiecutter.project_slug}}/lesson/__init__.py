@@ -1,0 +1,1 @@
+"""The lesson. It watches app/ from outside; nothing of it ships."""
