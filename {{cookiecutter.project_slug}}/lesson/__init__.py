@@ -1,1 +1,1 @@
-"""The lesson. It watches app/ from outside; nothing of it ships."""
+"""The lesson: it looks at app/ from outside, and app/ knows nothing of it."""
