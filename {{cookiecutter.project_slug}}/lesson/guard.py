@@ -38,7 +38,7 @@ class Guard:
         elif scope["type"] == "websocket":
             await WebSocketClose(1008)(scope, receive, send)  # before it is accepted: 403
         else:
-            sentence = "The lesson answers only its own page; open it as http://127.0.0.1:8000/lesson"
+            sentence = "Only its own page may ask; open it as http://127.0.0.1:8000/lesson"
             await PlainTextResponse(sentence, 403)(scope, receive, send_with_headers)
 
 

@@ -7,6 +7,7 @@ one of a reload, or the workers of a server. Nobody writes what another reads an
 import json
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,8 @@ class History:
         """Return the steps of the last runs, oldest first; files older than those go."""
         files = sorted(self.folder.glob("*.jsonl"))
         for file in files[:-RUNS]:
-            try:
-                file.unlink(missing_ok=True)
-            except OSError:
-                pass  # another process has it open, on Windows; the next start will do it
+            with suppress(OSError):  # another process has it open, on Windows: the next time then
+                file.unlink()
         return [step for file in files[-RUNS:] for step in _read(file)]
 
     def add(self, run: str, new: Sequence[Any], kept: Callable[[], Sequence[Any]]) -> None:

@@ -33,7 +33,8 @@ ROWS = {
 }
 REQUEST = (2, "User sends request", "Wait for next request")
 
-shorten = reprlib.Repr(maxstring=LONG, maxother=LONG, maxlong=LONG)
+shorten = reprlib.Repr()
+shorten.maxstring = shorten.maxother = LONG
 
 
 class Step(TypedDict):
@@ -120,7 +121,7 @@ class Recorder(Watcher):
         for kept in (self.calls, self.running, self._latest, self._landmarks):
             kept.clear()
         try:
-            with watch(self), redirect_stdout(_Stdout(sys.stdout)):  # type: ignore[type-var]
+            with watch(self), redirect_stdout(_Stdout(sys.stdout)):
                 yield
         finally:
             self._write()
@@ -258,10 +259,7 @@ class Recorder(Watcher):
             action, name = "Input refused, route handler not triggered", None
         else:
             action = "Route handler triggered"
-        if error is not None:
-            output = f"Fails: {_text_of(error)}"
-        else:
-            output = _did(now, f"{status} {text}")
+        output = f"Fails: {_text_of(error)}" if error else _did(now, f"{status} {text}")
         path = f"{scope['path']}?{scope['query_string'].decode(errors='replace')}"
         detail = f"{scope['method']} {path.removesuffix('?')}"[:LONG]
         follows = f"Emits {', '.join(now.emits)}" if now.emits else REQUEST[2]

@@ -2,16 +2,18 @@
 
 import asyncio
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, HTTPException, WebSocket, WebSocketDisconnect
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, Field, ValidationError
 
 from app.bus import emit
-from lesson import catalog
-from lesson.recorder import Recorder, Step
+from lesson import catalog, quiz
+from lesson.recorder import Recorder
+from lesson.tutorial import LessonError
 
 PAGE = Path(__file__).parent / "page"
 LARGEST_BODY = 64 * 1024  # bytes
@@ -24,6 +26,13 @@ class Sent(BaseModel):
 
     type: Annotated[str, Field(max_length=200)]
     fields: dict[str, Any]
+
+
+class Answer(BaseModel):
+    """A choice in the quiz."""
+
+    id: Annotated[str, Field(max_length=100)]
+    letter: Annotated[str, Field(max_length=10)]
 
 
 def site(app: FastAPI, recorder: Recorder) -> FastAPI:
@@ -52,16 +61,17 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
         return FileResponse(PAGE / "icon.svg", media_type="image/svg+xml")
 
     @router.get("/steps")
-    async def steps() -> list[Step]:
-        return recorder.steps()
+    async def steps() -> JSONResponse:
+        return JSONResponse(recorder.steps())
 
     @router.get("/about")
-    async def about() -> dict[str, Any]:
+    def about() -> dict[str, Any]:
         return {
             "title": app.title,
             "run": recorder.run,
             "events": list(catalog.events()),
             "routes": list(catalog.routes(app)),
+            **questions(),
         }
 
     @router.post("/events")
@@ -72,12 +82,21 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
         try:
             event = event_type.model_validate_json(json.dumps(sent.fields))
         except ValidationError as error:
-            raise HTTPException(422, error.errors(include_url=False, include_context=False)) from None
+            problems = error.errors(include_url=False, include_context=False)
+            raise HTTPException(422, problems) from None
         try:
             await emit(event)
         except ExceptionGroup as group:
             return {"failures": [str(group)]}
         return {"failures": []}
+
+    @router.post("/quiz")
+    def answer(answer: Answer) -> dict[str, str]:
+        for question in quiz.load():
+            for asked in (question, question.because):
+                if asked and asked.id == answer.id:
+                    return asdict(quiz.mark(asked, answer.letter))
+        raise HTTPException(404, f"There is no question {answer.id}.")
 
     @router.websocket("/live")
     async def live(socket: WebSocket) -> None:
@@ -105,6 +124,29 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
     site = FastAPI(openapi_url=None, max_body_size=LARGEST_BODY)
     site.include_router(router)
     return site
+
+
+def questions() -> dict[str, Any]:
+    """Return what the page asks, without what is right; or the sentence that says why it cannot."""
+    try:
+        return {
+            "predictions": [{"id": p.id, "text": p.text} for p in quiz.predictions()],
+            "questions": [
+                asked(q) | {"because": q.because and asked(q.because)} for q in quiz.load()
+            ],
+        }
+    except LessonError as error:
+        return {"problem": str(error)}
+
+
+def asked(question: quiz.Question | quiz.Because) -> dict[str, Any]:
+    """Return a question as it may be seen before it is answered."""
+    return {
+        "id": question.id,
+        "text": question.text,
+        "hint": question.hint,
+        "choices": [{"letter": c.letter, "text": c.text} for c in question.choices],
+    }
 
 
 def news(recorder: Recorder, seen: int) -> tuple[int, dict[str, Any]]:
