@@ -105,7 +105,7 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
         # The page never speaks: whatever comes is that it left, or that the server stops.
         left = asyncio.create_task(socket.receive())
         with recorder.telling(changed.set):
-            seen = recorder.recorded
+            seen = recorder.ended
             try:
                 while not left.done():
                     seen, message = news(recorder, seen)
@@ -151,11 +151,11 @@ def asked(question: quiz.Question | quiz.Because) -> dict[str, Any]:
 
 def news(recorder: Recorder, seen: int) -> tuple[int, dict[str, Any]]:
     """Return how many steps there are now, and what a page that has `seen` so many must learn."""
-    recorded = recorder.recorded
-    return recorded, {
+    ended = recorder.ended
+    return ended, {
         "run": recorder.run,
-        "recorded": recorded,
-        "steps": recorder.latest(min(recorded - seen, NEWS)),
-        "calls": recorder.calls,
+        "ended": ended,
+        "steps": recorder.latest(min(ended - seen, NEWS)),
+        "calls": recorder.calls(),
         "running": [now.label for now in list(recorder.running.values())[:NEWS]],
     }

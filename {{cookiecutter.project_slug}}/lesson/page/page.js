@@ -9,7 +9,7 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 let about = { events: [], routes: [], questions: [], predictions: [] };
 let steps = []; // of the last runs and of this one, oldest first
-let now = { run: "", recorded: 0, calls: {}, running: [] };
+let now = { run: "", ended: 0, calls: {}, running: [] };
 let connection = "connecting"; // then: live, stopping, lost, gone
 let before = ""; // the run that was live when the connection went
 let paused = false;
@@ -37,7 +37,7 @@ function connect() {
   let opened = false;
   socket.onmessage = async (event) => {
     const news = JSON.parse(event.data);
-    const missed = news.run === now.run && news.recorded - now.recorded > news.steps.length;
+    const missed = news.run === now.run && news.ended - now.ended > news.steps.length;
     if (!opened || news.run !== now.run || missed) {
       opened = true;
       await reload(news);
@@ -285,7 +285,7 @@ let queue = [];
 let playing = false;
 
 async function play(added) {
-  queue.push(...added);
+  queue.push(...added.sort((a, b) => a.sequence - b.sequence));
   queue = queue.slice(-4);
   if (playing) return;
   playing = true;
