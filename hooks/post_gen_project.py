@@ -5,10 +5,25 @@ import os
 import shutil
 from pathlib import Path
 
+LEARNING = ["student", "solution"]
+
 # What only some answers want: path in the template, question, answers, name in the project.
 CHOICES = [
     ("LICENSE-MIT", "license", ["MIT"], "LICENSE"),
     ("LICENSE-Apache-2.0", "license", ["Apache-2.0"], "LICENSE"),
+    ("TUTORIAL.md", "lesson", LEARNING, "TUTORIAL.md"),
+    ("answers-student.toml", "lesson", ["student"], "answers.toml"),
+    ("answers-solution.toml", "lesson", ["solution"], "answers.toml"),
+    ("app/handlers/stock_student.py", "lesson", ["student"], "app/handlers/stock.py"),
+    ("app/handlers/stock_solution.py", "lesson", ["solution"], "app/handlers/stock.py"),
+    ("app/handlers/deliveries.py", "lesson", ["solution"], "app/handlers/deliveries.py"),
+    ("lesson/grade.py", "lesson", ["solution"], "lesson/grade.py"),
+    ("tests/test_grade.py", "lesson", ["solution"], "tests/test_grade.py"),
+    ("tests/test_tutorial.py", "lesson", LEARNING, "tests/test_tutorial.py"),
+    ("tests/test_quiz.py", "lesson", LEARNING, "tests/test_quiz.py"),
+    ("tests/test_exercises.py", "lesson", LEARNING, "tests/test_exercises.py"),
+    (".github/workflows/lesson.yml", "lesson", LEARNING, ".github/workflows/lesson.yml"),
+    ("lesson", "lesson", LEARNING, "lesson"),  # after the files in it
 ]
 
 # What tools leave in a checkout of the template; cookiecutter copies it.
@@ -28,7 +43,8 @@ No uv yet? python -m pip install uv
 def main(answers: dict[str, str]) -> None:
     for path, question, wanted, name in CHOICES:
         if answers[question] in wanted:
-            Path(path).replace(name)
+            if path != name:
+                Path(path).replace(name)
         elif Path(path).is_dir():
             shutil.rmtree(path)
         else:

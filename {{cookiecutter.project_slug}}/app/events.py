@@ -19,6 +19,26 @@ class Shutdown(Event):
     """The app is stopping: it has served its last request."""
 
 
+# % if cookiecutter.lesson == "student"
+# Your own events, for exercises 2 and 3, go here. Their fields are up to you.
+
+
+# % endif
+# % if cookiecutter.lesson == "solution"
+class StockRanLow(Event):
+    """An order left little of an item on the shelf."""
+
+    item: str
+
+
+class DeliveryArrived(Event):
+    """A supplier brought an item."""
+
+    item: str
+    quantity: int
+
+
+# % endif
 class OrderPlaced(Event):
     """A customer placed an order."""
 

@@ -48,10 +48,8 @@ def table(columns: tuple[str, ...], path: Path = TUTORIAL) -> list[dict[str, str
     Raises LessonError if there is no such table, or if a row has more or fewer cells.
     """
     lines = read(path).splitlines()
-    for start, line in enumerate(lines):
-        if _cells(line) == list(columns):
-            break
-    else:
+    start = next((n for n, line in enumerate(lines) if _cells(line) == list(columns)), None)
+    if start is None:
         raise LessonError(f"{path.name} has no table with the columns {', '.join(columns)}.")
     rows = []
     for number, line in enumerate(lines[start + 2 :], start + 3):  # after the line of dashes

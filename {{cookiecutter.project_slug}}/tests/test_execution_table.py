@@ -1,4 +1,4 @@
-"""One test for each row of the execution table in TUTORIAL.md."""
+"""One test for each row of the execution table."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""The variable tracker of TUTORIAL.md: what two variables hold before and after each step."""
+"""The variable tracker: what two variables hold before and after each step."""
 
 from typing import Any
 
