@@ -35,8 +35,12 @@ def events() -> Iterator[dict[str, Any]]:
         }
 
 
-def routes(app: FastAPI) -> Iterator[dict[str, Any]]:
-    """Yield, for each route, its handler and what its body is."""
+def routes(app: FastAPI) -> list[dict[str, Any]]:
+    """Return, for each route, its handler and what its body is; what only reads comes first."""
+    return sorted(_routes(app), key=lambda route: (route["method"] != "GET", route["path"]))
+
+
+def _routes(app: FastAPI) -> Iterator[dict[str, Any]]:
     openapi = app.openapi()
     for route in iter_route_contexts(app.routes):
         path = openapi["paths"].get(route.path_format, {})

@@ -11,7 +11,7 @@ from fastapi.responses import FileResponse, JSONResponse
 from pydantic import BaseModel, Field, ValidationError
 
 from app.bus import emit
-from lesson import catalog, quiz
+from lesson import answers, catalog, quiz
 from lesson.recorder import Recorder
 from lesson.tutorial import LessonError
 
@@ -70,7 +70,7 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
             "title": app.title,
             "run": recorder.run,
             "events": list(catalog.events()),
-            "routes": list(catalog.routes(app)),
+            "routes": catalog.routes(app),
             **questions(),
         }
 
@@ -127,25 +127,38 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
 
 
 def questions() -> dict[str, Any]:
-    """Return what the page asks, without what is right; or the sentence that says why it cannot."""
+    """Return what the page asks and what answers.toml says to it, without what is right.
+
+    What stands in the way, such as a line of answers.toml that is no TOML, is in "problem".
+    """
+    found: dict[str, Any] = {"predictions": [], "questions": [], "problem": ""}
+    given = answers.Answers({}, {})
     try:
-        return {
-            "predictions": [{"id": p.id, "text": p.text} for p in quiz.predictions()],
-            "questions": [
-                asked(q) | {"because": q.because and asked(q.because)} for q in quiz.load()
-            ],
-        }
+        predictions, questions = quiz.predictions(), quiz.load()
+        both = [one for q in questions for one in (q, q.because) if one]
+        try:
+            given = answers.read({one.id for one in (*predictions, *both)})
+        except LessonError as error:
+            found["problem"] = str(error)
+        found["predictions"] = [
+            {"id": p.id, "text": p.text, "answer": given.predict.get(p.id)} for p in predictions
+        ]
+        found["questions"] = [
+            asked(q, given) | {"because": q.because and asked(q.because, given)} for q in questions
+        ]
     except LessonError as error:
-        return {"problem": str(error)}
+        found["problem"] = str(error)
+    return found
 
 
-def asked(question: quiz.Question | quiz.Because) -> dict[str, Any]:
+def asked(question: quiz.Question | quiz.Because, given: answers.Answers) -> dict[str, Any]:
     """Return a question as it may be seen before it is answered."""
     return {
         "id": question.id,
         "text": question.text,
         "hint": question.hint,
         "choices": [{"letter": c.letter, "text": c.text} for c in question.choices],
+        "answer": given.quiz.get(question.id, "").upper(),
     }
 
 

@@ -207,11 +207,16 @@ class Server:
         return pages
 
     def stop(self, number: int = signal.SIGTERM) -> float:
-        """Send a signal; return the seconds until the process is gone."""
+        """Send a signal; return the seconds until the server is done (Python itself ends after)."""
         started = time.monotonic()
         self.process.send_signal(number)
+        while self.process.poll() is None:
+            if self.log.read_text(encoding="utf-8").endswith(f"process [{self.process.pid}]\n"):
+                break
+            time.sleep(0.01)
+        took = time.monotonic() - started
         self.process.wait(timeout=20)
-        return time.monotonic() - started
+        return took
 
 
 @pytest.fixture

@@ -58,15 +58,21 @@ function connect() {
 
 async function reload(news) {
   const [facts, all] = await Promise.all([api("/lesson/about"), api("/lesson/steps")]);
-  if (!facts.ok || !all.ok) return;
-  const changed = JSON.stringify(about) !== JSON.stringify(facts.data);
+  if (!facts.ok || !all.ok) {
+    connection = "unread";
+    return showState();
+  }
+  const changed = (...parts) => parts.some((part) => JSON.stringify(about[part]) !== JSON.stringify(facts.data[part]));
+  const asksAnew = changed("predictions", "questions", "problem");
+  const formsAnew = changed("events", "routes");
   about = facts.data;
   if (news.run !== now.run) quietSince = Date.now();
   connection = "live";
   steps = [];
   receive(news, all.data);
-  if (changed) showQuestions();
-  if (changed) showForms();
+  text_($("#title"), about.title);
+  if (asksAnew) showQuestions();
+  if (formsAnew) showForms();
 }
 
 function receive(news, fresh) {
@@ -106,7 +112,7 @@ function lastRun() {
 const ended = (run) => run.filter((step) => step.type === "Shutdown");
 
 function showState() {
-  const quiet = Math.max(0, Math.round((Date.now() - quietSince) / 1000));
+  const quiet = Math.max(0, Math.floor((Date.now() - quietSince) / 1000));
   const last = lastRun();
   const row3 = ended(last).at(-1);
   const back = before && before !== now.run && last.length && last[0].run === before;
@@ -117,6 +123,7 @@ function showState() {
     connecting: ["connecting", "Connecting", "to your app"],
     stopping: ["stopping", "Shutdown requested.", "The server is closing its connections."],
     lost: ["gone", "The connection broke.", "The server said no goodbye; look at your terminal."],
+    unread: ["gone", "The lesson cannot read your app;", "look at your terminal."],
     gone: ["gone", "The server is gone;", "look at your terminal. This page comes back when the server does."],
     live: paused
       ? ["paused", "Paused.", waiting ? `${plural(waiting, "new step")} to show.` : "Nothing new."]
@@ -444,15 +451,15 @@ $("#pause").onclick = () => {
 
 function showQuestions() {
   const form = $("#predict form");
-  const problem = about.problem ? [el("p", { class: "error", text: about.problem })] : [];
-  form.replaceChildren(...problem, ...(about.predictions ?? []).map((prediction) => {
+  text_($("#problem"), about.problem);
+  form.replaceChildren(...about.predictions.map((prediction) => {
     const node = el("input", { name: prediction.id, autocomplete: "off", value: prediction.answer ?? "" });
     const label = el("label", {}, prediction.text, node);
     return el("div", { class: "prediction", "data-id": prediction.id }, label, el("p", { class: "compare" }));
   }));
   form.onsubmit = (event) => event.preventDefault();
   form.oninput = showPredictions;
-  $("#quiz .questions").replaceChildren(...(about.questions ?? []).map((question, index) => ask(question, `Question ${index + 1}`)));
+  $("#quiz .questions").replaceChildren(...about.questions.map((question, index) => ask(question, `Question ${index + 1}`)));
   showPredictions();
 }
 
@@ -474,7 +481,7 @@ function ask(question, title) {
   const form = el("form", { class: "card question", novalidate: true },
     el("fieldset", {}, el("legend", {}, el("b", { text: title }), " ", question.text),
       ...question.choices.map(({ letter, text }) => el("label", { class: "choice" },
-        el("input", { type: "radio", name: question.id, value: letter }), el("span", {}, el("b", { text: letter }), " ", text)))),
+        el("input", { type: "radio", name: question.id, value: letter, checked: letter === question.answer }), el("span", {}, el("b", { text: letter }), " ", text)))),
     el("details", {}, el("summary", { text: "Hint" }), el("p", { text: question.hint })),
     el("button", { class: "main", text: "Check" }), verdict);
   form.onsubmit = async (event) => {
