@@ -265,7 +265,7 @@ def test_every_state_tells_the_truth_and_passes_axe(
 
     # An order: two listeners, one of which fails; a row each, indented under the request.
     server.order("tea", quantity=9)
-    shows(page, "#log", "Fails: ValueError: only five on the shelf")
+    shows(page, "#log", "failed ValueError: only five on the shelf")
     assert page.locator("#log tr[data-depth='1']").count() == 2
     shows(page, "#boxes", "The other listeners still run")
     audit(page)

@@ -66,9 +66,7 @@ async function reload(news) {
   const asksAnew = changed("predictions", "questions", "problem");
   const formsAnew = changed("events", "routes");
   about = facts.data;
-  if (news.run !== now.run) quietSince = Date.now();
   connection = "live";
-  steps = [];
   receive(news, all.data);
   text_($("#title"), about.title);
   if (asksAnew) showQuestions();
@@ -85,8 +83,10 @@ function receive(news, fresh) {
   steps = steps.slice(-5 * SHOWN);
   if (added.length && !first) quietSince = Date.now();
   if (first && mine().length) quietSince = Math.max(...mine().map((s) => Date.parse(s.time) + s.duration * 1000));
-  if (paused) waiting += added.length;
-  else show(first ? [] : added);
+  if (paused) {
+    waiting += added.length;
+    showState();
+  } else show(first ? [] : added);
 }
 
 const key = (step) => `${step.run} ${step.sequence}`;
@@ -156,7 +156,7 @@ function cells(step) {
   return [
     cell("Event", step.event, el("small", { text: step.detail })),
     cell("Listener Action", step.listener_action),
-    cell("Handler Output", step.failed ? mark("failed", "failed") : "", step.handler_output),
+    cell("Handler Output", ...(step.failed ? [mark("failed", "failed"), " "] : []), step.handler_output.replace(/^Fails: /, "")),
     cell("Next Action", step.next_action),
   ];
 }
@@ -489,7 +489,7 @@ function ask(question, title) {
     const letter = new FormData(form).get(question.id) ?? "";
     try {
       const { data } = await api("/lesson/quiz", JSON.stringify({ id: question.id, letter }));
-      verdict.replaceChildren(mark({ right: "done", wrong: "failed" }[data.state] ?? "open", data.state), " ", data.sentence);
+      verdict.replaceChildren(mark(data.state, data.state), " ", data.sentence);
       say(`${data.state}. ${data.sentence}`);
       if (data.state === "right" && question.because && !because.childElementCount) because.append(ask(question.because, "Because"));
     } catch {
