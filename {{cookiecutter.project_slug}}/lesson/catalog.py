@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
+from pydantic.errors import PydanticUserError
 
 from app.bus import listeners, name_of
 from app.events import Event, Shutdown, Startup
@@ -31,8 +32,16 @@ def events() -> Iterator[dict[str, Any]]:
             "name": name,
             "about": (event_type.__doc__ or "").strip().partition("\n")[0],
             "listeners": [name_of(listener) for listener in listeners(event_type)],
-            "schema": event_type.model_json_schema() if can_be_sent(event_type) else None,
+            "schema": schema_of(event_type) if can_be_sent(event_type) else None,
         }
+
+
+def schema_of(event_type: type[Event]) -> dict[str, Any] | None:
+    """Return what its fields are; None if JSON cannot hold them, so that no form can be made."""
+    try:
+        return event_type.model_json_schema()
+    except PydanticUserError:
+        return None
 
 
 def routes(app: FastAPI) -> list[dict[str, Any]]:

@@ -25,6 +25,7 @@ function resolve(schema, root) {
 
 function input(schema, value) {
   const text = value === undefined ? "" : typeof value === "string" ? value : JSON.stringify(value);
+  if (schema.const !== undefined) schema = { ...schema, enum: [schema.const] };
   if (schema.enum) {
     const choices = schema.enum.map((choice) => JSON.stringify(choice));
     const node = el("select", {}, ...choices.map((c, i) => el("option", { value: c, text: String(schema.enum[i]) })));
@@ -48,7 +49,7 @@ function input(schema, value) {
     return [node, () => JSON.stringify(node.value)];
   }
   const node = el("textarea", { rows: "3", spellcheck: "false" });
-  node.value = value === undefined ? (schema.type === "array" ? "[]" : "{}") : JSON.stringify(value);
+  node.value = value === undefined ? ({ array: "[]", object: "{}" }[schema.type] ?? '""') : JSON.stringify(value);
   return [node, () => { JSON.parse(node.value); return node.value; }];
 }
 
@@ -77,8 +78,8 @@ export function build(parent, root) {
   const show = (errors) => {
     for (const { name, control, error } of fields) {
       error.textContent = errors.filter((e) => e.loc?.includes(name)).map((e) => e.msg).join("; ");
-      control.toggleAttribute("aria-invalid", error.textContent !== "");
       if (error.textContent) control.setAttribute("aria-invalid", "true");
+      else control.removeAttribute("aria-invalid");
     }
     fields.find((field) => field.error.textContent)?.control.focus();
   };

@@ -12,6 +12,7 @@ let steps = []; // of the last runs and of this one, oldest first
 let now = { run: "", ended: 0, calls: {}, running: [] };
 let connection = "connecting"; // then: live, stopping, lost, gone
 let before = ""; // the run that was live when the connection went
+let told = ""; // the connection of which a screen reader heard
 let paused = false;
 let waiting = 0; // steps that came while paused
 let quietSince = Date.now();
@@ -134,6 +135,8 @@ function showState() {
   $("#state").dataset.state = state;
   text_($("#state-name"), name);
   text_($("#state-text"), text);
+  if (told && told !== connection) say(`${name} ${text}`);
+  told = connection === "connecting" ? "" : connection;
   if (!paused) showIdle();
 }
 
@@ -372,10 +375,10 @@ function showForms() {
     place.replaceChildren();
     const fields = build(place, type.schema);
     form.onsubmit = (event) => submit(event, fields, async (json) => {
-      const { ok, text, data } = await api("/lesson/events", `{"type":${JSON.stringify(type.name)},"fields":${json}}`);
+      const { ok, status, text, data } = await api("/lesson/events", `{"type":${JSON.stringify(type.name)},"fields":${json}}`);
       if (ok) return data.failures.length ? `Emitted, and ${data.failures.join("; ")}` : "Emitted. Its rows are in the table of all steps.";
       fields.show(problems(text));
-      return "Not emitted: the class refuses these fields.";
+      return status === 422 ? "Not emitted: the class refuses these fields." : `Not emitted: the server answered ${status}.`;
     });
   });
 }
