@@ -1,9 +1,8 @@
-"""Lets cookiecutter refuse bad answers as soon as they are given, before it makes a folder.
+"""Takes answers as they are typed, and refuses bad ones before cookiecutter makes a folder."""
 
-The rules are those of hooks/pre_gen_project.py, which also guards `cookiecutter --replay`.
-"""
-
-import importlib.util
+import json
+import re
+import runpy
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,23 +10,35 @@ from cookiecutter.exceptions import FailedHookException
 from jinja2 import Environment
 from jinja2.ext import Extension
 
-HOOK = Path(__file__).parent / "hooks" / "pre_gen_project.py"
+# Read at once: `cruft update` keeps this module for a checkout that may be gone by then.
+RULES = runpy.run_path(str(Path(__file__).parent / "hooks" / "pre_gen_project.py"))
 
 
-def check_answers(answers: Mapping[str, str]) -> str:
-    """Return nothing to render for good answers; raise FailedHookException for bad ones."""
-    spec = importlib.util.spec_from_file_location("pre_gen_project", HOOK)
-    assert spec is not None and spec.loader is not None
-    hook = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hook)
-    if sentence := hook.refusal(answers):
-        raise FailedHookException(sentence)
-    return ""
+class Answers(Extension):
+    """Keeps answers from being run as templates; adds the filter `check_answers`.
 
-
-class CheckAnswers(Extension):
-    """Adds the filter `check_answers`, which cookiecutter.json uses after the last question."""
+    Cookiecutter renders an answer from the command line or a config file as if it were a template.
+    Here only the expressions of cookiecutter.json, the folder's name and the hooks are templates.
+    """
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         environment.filters["check_answers"] = check_answers
+
+    def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
+        """Return `source` as a template that renders to it, unless it is one of ours."""
+        is_file = name is not None
+        is_hook = "{{ cookiecutter | tojson }}" in source
+        if is_file or is_hook or re.fullmatch(r"\{\{ ?cookiecutter\b[^{}]*\}\}", source):
+            return source
+        return "{{ " + json.dumps(source, ensure_ascii=False) + " }}"
+
+
+def check_answers(answers: Mapping[str, str]) -> str:
+    """Return nothing to render for good answers; raise FailedHookException for bad ones.
+
+    The rules are those of the hook, which sees the answers of `cookiecutter --replay`, too.
+    """
+    if sentence := RULES["refusal"](answers):
+        raise FailedHookException(sentence)
+    return ""

@@ -9,6 +9,7 @@ LEARNING = ["student", "solution"]
 
 # What only some answers want: path in the template, question, answers, name in the project.
 CHOICES = [
+    ("UNFINISHED.md", "license", [], ""),
     ("LICENSE-MIT", "license", ["MIT"], "LICENSE"),
     ("LICENSE-Apache-2.0", "license", ["Apache-2.0"], "LICENSE"),
     ("TUTORIAL.md", "lesson", LEARNING, "TUTORIAL.md"),
@@ -55,8 +56,8 @@ def main(answers: dict[str, str]) -> None:
     here = Path.cwd()
     for cache in [path for name in CACHES for path in here.rglob(name)]:
         shutil.rmtree(cache)
-    asked_from = Path(os.environ.get("PWD", here.parent))
-    folder = here.name if here.parent == asked_from else f'"{here}"'
+    beside = os.environ.get("PWD") == str(here.parent)  # where the shell has PWD, and says so
+    folder = here.name if beside else f'"{here}"'
     print(NEXT.format(project_slug=answers["project_slug"], folder=folder))
 
 

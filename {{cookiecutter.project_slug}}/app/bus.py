@@ -1,10 +1,11 @@
 """The event-emit helper: `on` registers a listener, `emit` calls the listeners of an event."""
 
-import functools
-import inspect
 import logging
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial
+from inspect import isawaitable, iscoroutinefunction, signature
+from itertools import count
 from typing import Any, TypeVar
 
 from fastapi.concurrency import run_in_threadpool
@@ -16,7 +17,8 @@ T = TypeVar("T")
 Listener = Callable[[Any], Any]  # takes the event; `async def` or `def`
 
 watchers: list[Any] = []  # see app/watch.py
-registered: list[tuple[type[Event], Listener]] = []
+registered: dict[type[Event], list[tuple[int, Listener]]] = {}  # with the order of all
+_order = count()
 _threads: ContextVar[int] = ContextVar("threads", default=0)  # held by the chain so far
 
 
@@ -24,8 +26,7 @@ class EndlessChain(RuntimeError):
     """Listeners emit in a circle; `args` are the events of the chain, from its first one on."""
 
     def __str__(self) -> str:
-        chain = " -> ".join(type(event).__name__ for event in self.args[:6])
-        return f"{chain} ... does not end; stopped after {len(self.args)} events"
+        return " -> ".join(type(event).__name__ for event in self.args[:6]) + " ... does not end"
 
 
 def on(event_type: type[E]) -> Callable[[Callable[[E], T]], Callable[[E], T]]:
@@ -39,12 +40,13 @@ def on(event_type: type[E]) -> Callable[[Callable[[E], T]], Callable[[E], T]]:
 
     def register(listener: Callable[[E], T]) -> Callable[[E], T]:
         try:
-            inspect.signature(listener).bind(event_type)
+            signature(listener).bind(event_type)
         except TypeError:
             raise TypeError(f"{name_of(listener)} must take one argument, the event.") from None
-        if (event_type, listener) in registered:
+        known = registered.setdefault(event_type, [])
+        if listener in (other for _, other in known):
             raise ValueError(f"{name_of(listener)} already listens to {event_type.__name__}.")
-        registered.append((event_type, listener))
+        known.append((next(_order), listener))
         calls.clear()
         return listener
 
@@ -52,10 +54,9 @@ def on(event_type: type[E]) -> Callable[[Callable[[E], T]], Callable[[E], T]]:
 
 
 async def emit(event: Event) -> list[Any]:
-    """Call the listeners of `event`, one after the other; return what they returned, in order.
+    """Call the listeners of `event` one after the other; return what they returned, in order.
 
-    Raises ExceptionGroup after the last one if any failed, EndlessChain if listeners emit in a
-    circle, TypeError for what is no event.
+    Raises ExceptionGroup when all were called and some failed, EndlessChain, or TypeError.
     """
     if watchers:
         for watcher in watchers:
@@ -68,21 +69,21 @@ async def emit(event: Event) -> list[Any]:
         except RecursionError as error:  # Python counts how deep we are, so `emit` need not
             raise EndlessChain(event) from error
         except EndlessChain as chain:
-            chain.args = (event, *chain.args)
-            raise chain.with_traceback(None) from chain.__cause__
+            raise EndlessChain(event, *chain.args) from chain.__cause__
         except Exception as error:
             name = name_of(listeners(type(event))[len(outputs) + len(failures)])
             logging.getLogger(__name__).exception("%s failed on %s", name, type(event).__name__)
             failures += (error,)
     if failures:
-        count = f"{len(failures)} of {len(failures) + len(outputs)} listeners failed"
-        raise ExceptionGroup(f"{type(event).__name__}: {count}", failures)
+        ratio = f"{len(failures)} of {len(failures) + len(outputs)}"
+        raise ExceptionGroup(f"{type(event).__name__}: {ratio} listeners failed", failures)
     return outputs
 
 
 def listeners(event_type: type[Event]) -> list[Listener]:
     """Return who hears an event of `event_type`, each once, in registration order."""
-    return list(dict.fromkeys(f for heard, f in registered if issubclass(event_type, heard)))
+    heard = sorted(pair for cls in event_type.__mro__ for pair in registered.get(cls, ()))
+    return list(dict.fromkeys(listener for _, listener in heard))
 
 
 def name_of(listener: Listener) -> str:
@@ -96,7 +97,7 @@ async def _in_thread(listener: Listener, event: Event) -> Any:
         if _threads.get() > 20:  # of the 40 in the pool: a chain that takes all waits for ever
             raise EndlessChain
         output = await run_in_threadpool(listener, event)
-        return await output if inspect.isawaitable(output) else output
+        return await output if isawaitable(output) else output
     finally:
         _threads.reset(token)
 
@@ -106,13 +107,12 @@ class _Calls(dict[type[Event], list[Listener]]):
 
     def __missing__(self, event_type: type[Event]) -> list[Listener]:
         if not issubclass(event_type, Event):
-            raise TypeError(f"emit takes an event, such as Startup(), not a {event_type.__name__}.")
+            raise TypeError("emit takes an event, such as Startup(), with its brackets.")
         self[event_type] = []
         for listener in listeners(event_type):
-            waits = inspect.iscoroutinefunction(listener)
-            call: Listener = listener if waits else functools.partial(_in_thread, listener)
+            call = listener if iscoroutinefunction(listener) else partial(_in_thread, listener)
             for watcher in watchers:
-                call = functools.partial(watcher.call, listener, call)
+                call = partial(watcher.call, listener, call)
             self[event_type].append(call)
         return self[event_type]
 

@@ -17,6 +17,9 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     await emit(Shutdown())
 
 
-app = FastAPI(title="{{ cookiecutter.project_name }}", lifespan=lifespan)
+app = FastAPI(
+    title="{{ cookiecutter.project_name }}",
+    lifespan=lifespan,
+)
 for router in handlers.load():
     app.include_router(router)

@@ -64,6 +64,13 @@ def items() -> Iterator[Item]:
 
 def exercises() -> Iterator[Item]:
     """Yield the exercises; one whose run of the app crashes is wrong, and says where."""
+    # % if cookiecutter.broker != "none"
+    os.environ.pop("BROKER_URL", None)  # the exercises are about this process alone
+    # % endif
+    try:
+        import fastapi.testclient  # noqa: F401
+    except (ImportError, RuntimeError) as error:
+        raise LessonError(f"The check needs what the tests need (README.md): {error}") from None
     try:
         from lesson.exercises import EXERCISES  # imports app/, which may be broken just now
     except (Exception, SystemExit) as error:
@@ -85,10 +92,10 @@ def where(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     what = traceback.format_exception_only(error)[-1].strip()
-    app = Path.cwd() / "app"
+    root = Path(__file__).parent.parent
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if Path(frame.filename).is_relative_to(app):
-            file = Path(frame.filename).relative_to(Path.cwd()).as_posix()
+        if Path(frame.filename).is_relative_to(root / "app"):
+            file = Path(frame.filename).relative_to(root).as_posix()
             return f"{file}, line {frame.lineno}: {what}"
     if isinstance(error, SyntaxError) and error.filename:
         return f"{Path(error.filename).name}, line {error.lineno}: {what}"
@@ -150,7 +157,8 @@ def main() -> int:
     command = commands.add_parser("check", help="show questions, exercises and the next step")
     command.add_argument("--grade", action="store_true", help="exit 1 while anything is open")
     # % if cookiecutter.lesson == "solution"
-    command = commands.add_parser("grade", help="grade the folders of a class, as CSV")
+    about = "Grade the folders of a class, as CSV. It runs the code in them, as you."
+    command = commands.add_parser("grade", help=about, description=about)
     command.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
     command.add_argument("--seconds", type=float, default=120, help="limit for a folder (120)")
     # % endif

@@ -34,5 +34,5 @@ def emitted() -> Iterator[list[Event]]:
 @pytest.fixture
 def empty_bus(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bus on which nobody listens yet; the app's own listeners are back after the test."""
-    monkeypatch.setattr(bus, "registered", [])
+    monkeypatch.setattr(bus, "registered", {})
     monkeypatch.setattr(bus, "calls", type(bus.calls)())

@@ -10,8 +10,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from app import bus
-from app.bus import emit, listeners
+from app.bus import emit, listeners, on
 from app.events import Event, OrderPlaced, Shutdown, Startup
 from app.handlers import orders
 from app.main import app, lifespan
@@ -208,10 +207,10 @@ def typed(code: str) -> str:
     ).stdout
 
 
-def test_try_it_one_event_triggers_two_handlers(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("empty_bus")
+def test_try_it_one_event_triggers_two_handlers() -> None:
     """What the second key moment has us add to app/handlers/orders.py."""
-    monkeypatch.setattr(bus, "registered", [(OrderPlaced, orders.send_receipt)])
-    monkeypatch.setattr(bus, "calls", type(bus.calls)())
+    on(OrderPlaced)(orders.send_receipt)
     exec(block("def count_order"), vars(orders).copy())
 
     with TestClient(app) as client:

@@ -1,0 +1,130 @@
+"""Requests a second of the service beside the barest FastAPI app with the same routes.
+
+The load comes from `wrk` (Debian's package of that name), in slices that take turns, and goes to
+127.0.0.1 only. A ratio is the median of those of neighbouring slices.
+"""
+
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+
+ORDER = """
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "application/json"
+wrk.body = '{"item": "tea", "quantity": 2}'
+"""
+BARE = """
+from typing import Annotated
+from uuid import UUID, uuid4
+
+from fastapi import FastAPI
+from pydantic import BaseModel, Field
+
+app = FastAPI()
+
+
+class Order(BaseModel):
+    item: Annotated[str, Field(min_length=1)]
+    quantity: Annotated[int, Field(ge=1)]
+
+
+@app.get("/")
+async def read_root() -> dict[str, str]:
+    return {"message": "Response sent"}
+
+
+@app.post("/orders", status_code=201)
+async def place_order(order: Order) -> dict[str, UUID]:
+    order_id = uuid4()
+    print(f"Receipt for order {order_id}", flush=True)
+    return {"order_id": order_id}
+"""
+
+
+class Service:
+    """A uvicorn process with one worker that serves `app` from `folder`."""
+
+    def __init__(self, stack: ExitStack, python: Path, folder: Path, app: str, port: int) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        command = [python, "-m", "uvicorn", app, "--port", str(port), "--no-access-log"]
+        self.process = subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        stack.callback(self.process.wait)
+        stack.callback(self.process.terminate)
+        for _ in range(200):
+            try:
+                urllib.request.urlopen(self.url, timeout=5).close()
+                return
+            except OSError:
+                time.sleep(0.05)
+        raise RuntimeError(f"{app} does not answer at {self.url}")
+
+    def requests_a_second(self, path: str, script: Path | None, seconds: int) -> float:
+        load = ["wrk", "--threads=1", "--connections=16", f"--duration={seconds}s"]
+        load += [f"--script={script}"] if script else []
+        printed = subprocess.run(
+            [*load, self.url + path], capture_output=True, encoding="utf-8", check=True
+        ).stdout
+        if "Non-2xx" in printed or "Socket errors" in printed:
+            raise RuntimeError(printed)
+        found = re.search(r"Requests/sec:\s+([0-9.]+)", printed)
+        assert found
+        return float(found[1])
+
+    def memory(self) -> int:
+        """Return the memory that the process holds, in KiB."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
+        found = re.search(r"VmRSS:\s+(\d+)", status)
+        assert found
+        return int(found[1])
+
+
+def measure(python: Path, project: Path, folder: Path, seconds: int = 1, rounds: int = 9) -> str:
+    """Return the table; `folder` is an empty one to work in."""
+    if not shutil.which("wrk"):
+        raise SystemExit("Install wrk first: it makes the load (apt-get install wrk).")
+    (folder / "bare.py").write_text(BARE, encoding="utf-8")
+    script = folder / "order.lua"
+    script.write_text(ORDER, encoding="utf-8")
+    contenders = {"bare": (folder, "bare:app"), "**evtemplate**": (project, "app.main:app")}
+    if (project / "lesson").exists():
+        contenders["**evtemplate**, the lesson watching"] = (project, "lesson.live:app")
+
+    with ExitStack() as stack:
+        services = {
+            name: Service(stack, python, where, app, 8400 + number)
+            for number, (name, (where, app)) in enumerate(contenders.items())
+        }
+        columns: list[dict[str, float]] = []
+        for path, load in (("/", None), ("/orders", script)):
+            speeds: dict[str, list[float]] = {name: [] for name in services}
+            for _ in range(rounds):
+                for name, service in services.items():
+                    speeds[name].append(service.requests_a_second(path, load, seconds))
+            columns.append(
+                {
+                    name: statistics.median(
+                        own / bare for own, bare in zip(values, speeds["bare"], strict=True)
+                    )
+                    for name, values in speeds.items()
+                }
+            )
+        memory = {name: service.memory() for name, service in services.items()}
+    columns.append({name: value / memory["bare"] for name, value in memory.items()})
+    rows = [
+        f"| {name} | {' | '.join(f'{column[name]:.2f}' for column in columns)} |"
+        for name in services
+    ]
+    head = "| requests a second | `GET /` | `POST /orders` | memory |"
+    return "\n".join([head, "|---|---|---|---|", *rows])
+
+
+if __name__ == "__main__":
+    print(measure(*(Path(argument) for argument in sys.argv[1:4])))

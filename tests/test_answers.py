@@ -1,0 +1,178 @@
+"""Good answers, bad answers, and every way to give them."""
+
+import json
+import os
+import re
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pre_gen_project
+import pytest
+from tools import ASKED, TEMPLATE, generate, run, succeed
+
+SAME = {"project_slug": "tea-house", "author_name": "Zoë", "license": "Apache-2.0"}
+
+
+def everything(folder: Path) -> dict[str, str]:
+    """Return what lies in a project, git's and cruft's own files aside."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_text(encoding="utf-8")
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != ".cruft.json"
+    }
+
+
+@pytest.fixture
+def expected(tmp_path: Path) -> dict[str, str]:
+    return everything(generate(tmp_path / "expected", **SAME))
+
+
+def arguments(answers: dict[str, str]) -> list[str]:
+    return [f"{question}={answer}" for question, answer in answers.items()]
+
+
+def test_from_a_git_url(repository: Path, tmp_path: Path, expected: dict[str, str]) -> None:
+    url = f"git+{repository.as_uri()}"
+    out = tmp_path / "out"
+    out.mkdir()
+    succeed("cookiecutter", url, "--no-input", *arguments(SAME), cwd=out)
+    assert everything(out / "tea-house") == expected
+
+
+def test_from_a_zip(repository: Path, tmp_path: Path, expected: dict[str, str]) -> None:
+    archive = tmp_path / "evtemplate.zip"
+    succeed("git", "archive", "--prefix=evtemplate/", f"--output={archive}", "HEAD", cwd=repository)
+    assert zipfile.is_zipfile(archive)
+    out = tmp_path / "out"
+    out.mkdir()
+    succeed("cookiecutter", archive, "--no-input", *arguments(SAME), cwd=out)
+    assert everything(out / "tea-house") == expected
+
+
+def test_through_cruft(repository: Path, tmp_path: Path, expected: dict[str, str]) -> None:
+    extra = json.dumps(SAME)
+    out = tmp_path / "out"
+    out.mkdir()
+    succeed("cruft", "create", repository.as_uri(), "--no-input", "--extra-context", extra, cwd=out)
+    assert everything(out / "tea-house") == expected
+    succeed("cruft", "check", cwd=out / "tea-house")
+
+
+def test_from_a_config_file(tmp_path: Path, expected: dict[str, str]) -> None:
+    config = tmp_path / "config.yaml"
+    defaults = {"default_context": SAME, "replay_dir": str(tmp_path / "replay")}
+    config.write_text(json.dumps(defaults), encoding="utf-8")  # JSON is YAML, too
+    succeed("cookiecutter", TEMPLATE, "--no-input", "--config-file", config, cwd=tmp_path)
+    assert everything(tmp_path / "tea-house") == expected
+
+
+def test_replayed(tmp_path: Path, expected: dict[str, str]) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(json.dumps({"replay_dir": str(tmp_path / "replay")}), encoding="utf-8")
+    settings = ("--config-file", str(config))
+    succeed("cookiecutter", TEMPLATE, "--no-input", *settings, *arguments(SAME), cwd=tmp_path)
+    out = tmp_path / "out"
+    out.mkdir()
+    succeed("cookiecutter", TEMPLATE, "--replay", *settings, cwd=out)
+    assert everything(out / "tea-house") == expected
+
+    [replay] = (tmp_path / "replay").iterdir()
+    replay.write_text(replay.read_text(encoding="utf-8").replace("tea-house", "Tea House"), "utf-8")
+    done = run("cookiecutter", TEMPLATE, "--replay", *settings, cwd=out)
+    assert done.returncode == 1
+    assert "project_slug: type lower-case letters" in done.stderr
+    assert [path.name for path in out.iterdir()] == ["tea-house"]
+
+
+def test_typed_at_the_questions(tmp_path: Path, expected: dict[str, str]) -> None:
+    typed = {"project_name": "", "project_slug": "tea-house", "author_name": "Zoë", "license": "2"}
+    lines = "".join(f"{typed.get(question, '')}\n" for question in ASKED)
+    done = subprocess.run(
+        ["cookiecutter", str(TEMPLATE)],
+        cwd=tmp_path,
+        env=os.environ | {"PWD": str(tmp_path)},
+        input=lines,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert everything(tmp_path / "tea-house") == expected
+    assert "cd tea-house" in done.stdout
+    assert "uv run fastapi dev" in done.stdout
+
+
+def test_the_next_commands_find_the_project_from_elsewhere(tmp_path: Path) -> None:
+    printed = succeed(
+        "cookiecutter", TEMPLATE, "--no-input", "--output-dir", tmp_path, cwd=TEMPLATE
+    )
+    assert f'cd "{tmp_path / "event-service"}"' in printed
+
+
+def test_the_same_answers_give_the_same_bits(tmp_path: Path) -> None:
+    one, two = (generate(tmp_path / name, **SAME) for name in ("one", "two"))
+    assert everything(one) == everything(two)
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [
+        ("Café", "cafe"),
+        ("日本", "ri-ben"),
+        ("Tea & Sons", "tea-sons"),
+        ("It's 100 %", "it-s-100"),
+        ("An Event Service " * 4, "an-event-service-an-event-service-an-event-service-an-event"),
+    ],
+)
+def test_a_name_becomes_a_slug(name: str, slug: str, tmp_path: Path) -> None:
+    assert generate(tmp_path, project_name=name).name == slug
+
+
+@pytest.mark.parametrize("slug", ["a", "app", "class", "json", "test", "x-1", "a" * 60])
+def test_names_that_only_look_dangerous(slug: str, tmp_path: Path) -> None:
+    project = generate(tmp_path, project_slug=slug)
+    succeed("uv", "run", "--quiet", "pytest", "-q", cwd=project)
+
+
+BAD_SLUGS = [
+    *("", " ", "Tea", "1tea", "-tea", "tea-", "tea_house", "tea house", "tee-tässchen", "a" * 61),
+    *("../x", "a/b", "/tmp/x", "C:\\x", "..", ".", "~", "x\n[tool]", "con", "com1", "nul"),
+    *("fastapi", "pytest", "pydantic-core", "x" * 10_000),
+]
+BAD_TEXTS = ['a "b"', "a\\b", "a{b", "a}b", "a\nb", "a\tb", "a\u2028b", "a\x00b", "a" * 201]
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        *(("project_slug", slug) for slug in BAD_SLUGS),
+        *(("project_name", text) for text in [*BAD_TEXTS, "", "  ", "🫖"]),
+        *(("description", text) for text in BAD_TEXTS),
+        *(("author_name", text) for text in BAD_TEXTS),
+    ],
+    ids=lambda text: ascii(text)[:20],
+)
+def test_a_bad_answer_is_refused(question: str, answer: str, tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    defaults = {"default_context": {question: answer}, "replay_dir": str(tmp_path / "replay")}
+    config.write_text(json.dumps(defaults), encoding="utf-8")
+    out = tmp_path / "out" / "of" / "reach"
+    out.mkdir(parents=True)
+
+    done = run("cookiecutter", TEMPLATE, "--no-input", "--config-file", config, cwd=out)
+
+    assert done.returncode == 1
+    named = "project_slug" if question == "project_name" and not answer.strip(" 🫖") else question
+    [sentence] = (done.stdout + done.stderr).splitlines()
+    assert sentence.startswith(f"{named}: type ")
+    assert list((tmp_path / "out").rglob("*")) == [out.parent, out]
+    assert not (tmp_path / "replay").exists() or not list((tmp_path / "replay").iterdir())
+
+
+def test_the_packages_that_a_project_needs_are_no_names_for_it(tmp_path: Path) -> None:
+    project = generate(tmp_path)
+    succeed("uv", "lock", "--quiet", cwd=project)
+    lock = (project / "uv.lock").read_text(encoding="utf-8")
+    needed = set(re.findall(r'^name = "(.+)"$', lock, re.MULTILINE)) - {project.name}
+    assert needed <= pre_gen_project.DEPENDENCIES

@@ -1,0 +1,67 @@
+"""What no machine here can run is held against its linter or its schema."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from tools import PROJECT, TEMPLATE, succeed
+
+
+@pytest.mark.parametrize("folder", [TEMPLATE, PROJECT], ids=["template", "project"])
+def test_workflows(folder: Path) -> None:
+    workflows = [str(path) for path in (folder / ".github" / "workflows").glob("*.yml")]
+    assert workflows
+    succeed(
+        "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows, cwd=TEMPLATE
+    )
+    succeed(
+        "zizmor",
+        "--offline",
+        "--persona=pedantic",
+        "--no-progress",
+        str(folder / ".github"),
+        cwd=TEMPLATE,
+    )
+
+
+@pytest.mark.parametrize("folder", [TEMPLATE, PROJECT], ids=["template", "project"])
+def test_actions_are_pinned_and_permissions_are_least(folder: Path) -> None:
+    for path in (folder / ".github" / "workflows").glob("*.yml"):
+        text = path.read_text(encoding="utf-8")
+        uses = re.findall(r"uses: (.+)", text)
+        assert uses
+        assert [use for use in uses if not re.search(r"@[0-9a-f]{40} # v[0-9.]+$", use)] == []
+        assert "\npermissions:\n  contents: read\n" in text
+        assert "write" not in text
+
+
+@pytest.mark.parametrize("folder", [TEMPLATE, PROJECT], ids=["template", "project"])
+def test_dependency_updates(folder: Path) -> None:
+    config = str(folder / ".github" / "dependabot.yml")
+    succeed("check-jsonschema", "--builtin-schema", "vendor.dependabot", config, cwd=TEMPLATE)
+
+
+def test_compose_file(project: Path) -> None:
+    succeed(
+        *("check-jsonschema", "--builtin-schema", "vendor.compose-spec", "compose.yaml"),
+        cwd=project,
+    )
+
+
+def test_dockerfile_is_linted(project: Path) -> None:
+    succeed("hadolint", "Dockerfile", cwd=project)
+
+
+def test_devcontainer(project: Path) -> None:
+    schema = str(TEMPLATE / "tests" / "devcontainer.schema.json")
+    file = ".devcontainer/devcontainer.json"
+    succeed("check-jsonschema", "--schemafile", schema, file, cwd=project)
+    devcontainer = json.loads((project / file).read_text(encoding="utf-8"))
+    assert 8000 in devcontainer["forwardPorts"]
+
+
+def instructions(dockerfile: Path, *names: str) -> list[tuple[str, str]]:
+    lines = dockerfile.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+    parts = [line.split(maxsplit=1) for line in lines if line.strip()]
+    return [(name, rest) for name, rest in parts if name in names]

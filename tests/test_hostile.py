@@ -1,0 +1,180 @@
+"""Any text for any question gives a project that holds it, or one sentence and not one file."""
+
+import ast
+import json
+import re
+import tomllib
+from pathlib import Path
+
+import pre_gen_project
+import pytest
+from cookiecutter.exceptions import FailedHookException
+from cookiecutter.main import cookiecutter
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tools import ASKED, TEMPLATE, generate, run, succeed
+
+TEXTS = ["project_name", "description", "author_name"]
+NASTY = st.sampled_from(
+    [
+        *("../x", "C:\\x", "x\n[tool]", "{{ 1 }}", "{% raw %}", "{% endraw %}", "{# #}", "# % if"),
+        *(
+            "${{ x }}",
+            '"""',
+            "'''",
+            "x" * 10_000,
+            "\u202etfel",
+            "عربي",
+            "🫖",
+            "\x00",
+            "\ud800",
+            " ",
+        ),
+        *(
+            "#",
+            "---",
+            "- x",
+            "&x",
+            "*x",
+            "!x",
+            "%x",
+            "@x",
+            "`x`",
+            "<b>",
+            "x: y",
+            "null",
+            "yes",
+            "1.0",
+        ),
+    ]
+)
+ANY_TEXT = st.one_of(NASTY, st.text(), st.builds("{}{}{}".format, st.text(), NASTY, st.text()))
+SLUGS = st.one_of(ANY_TEXT, st.from_regex(r"[a-z][a-z0-9-]{0,70}", fullmatch=True))
+
+
+def answers(**given: str) -> dict[str, str]:
+    return {"project_slug": "tea", **dict.fromkeys(TEXTS, "x"), **given}
+
+
+@settings(max_examples=2000, deadline=None)
+@given(question=st.sampled_from(TEXTS), text=ANY_TEXT, slug=SLUGS)
+def test_a_refusal_is_one_sentence(question: str, text: str, slug: str) -> None:
+    sentence = pre_gen_project.refusal(answers(**{question: text, "project_slug": slug}))
+
+    if sentence is not None:
+        assert sentence.startswith((f"{question}: type ", "project_slug: type "))
+        assert sentence.isascii()
+        assert sentence.isprintable()
+        assert len(sentence) < 600
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return generate(tmp_path_factory.mktemp("plain"), **answers())
+
+
+@settings(max_examples=200, deadline=None)
+@given(texts=st.fixed_dictionaries({question: ANY_TEXT for question in TEXTS}))
+def test_a_project_holds_what_was_typed(
+    texts: dict[str, str], plain: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    out = tmp_path_factory.mktemp("out")
+
+    def bake() -> Path:
+        folder = cookiecutter(
+            str(TEMPLATE),
+            no_input=True,
+            extra_context=answers(**texts),
+            output_dir=str(out),
+            accept_hooks=False,  # they are slow; the tests below let them run
+        )
+        return Path(folder)
+
+    if sentence := pre_gen_project.refusal(answers(**texts)):
+        with pytest.raises(FailedHookException, match=f"^{re.escape(sentence)}$"):
+            bake()
+        assert list(out.iterdir()) == []
+        return
+    project = bake()
+
+    pyproject = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert pyproject["description"] == texts["description"]
+    if texts["author_name"]:
+        assert pyproject["authors"] == [{"name": texts["author_name"]}]
+    devcontainer = json.loads((project / ".devcontainer/devcontainer.json").read_text("utf-8"))
+    assert devcontainer["name"] == texts["project_name"]
+
+    for path in plain.rglob("*.py"):
+        code = (project / path.relative_to(plain)).read_text(encoding="utf-8")
+        expected = path.read_text(encoding="utf-8")
+        if path.name == "main.py":
+            ours, theirs = ast.parse(code), ast.parse(expected)
+            titles = [
+                node
+                for tree in (ours, theirs)
+                for node in ast.walk(tree)
+                if isinstance(node, ast.keyword) and node.arg == "title"
+            ]
+            assert [ast.literal_eval(title.value) for title in titles] == [
+                texts["project_name"],
+                "x",
+            ]
+            for title in titles:
+                title.value = ast.Constant(None)
+            assert ast.dump(ours) == ast.dump(theirs)
+        else:
+            assert code == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# % if",
+        "'''",
+        "\u202etfel",
+        "عربي",
+        "🫖 tea",
+        "---",
+        "&x: *x",
+        "<b>",
+        "`x` | #",
+        "%PATH% $HOME ~",
+    ],
+)
+def test_its_own_tests_pass(text: str, tmp_path: Path) -> None:
+    succeed(
+        *("cookiecutter", TEMPLATE, "--no-input", "project_slug=tea"),
+        *(f"{question}={text}" for question in TEXTS),
+        cwd=tmp_path,
+    )
+    assert " passed" in succeed("uv", "run", "--quiet", "pytest", "-q", cwd=tmp_path / "tea")
+
+
+def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
+    mine = tmp_path / "event-service" / "mine.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine", encoding="utf-8")
+    done = run("cookiecutter", TEMPLATE, "--no-input", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "already exists" in done.stdout + done.stderr
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [mine]
+
+
+def test_defaults_of_the_user_that_belong_to_other_templates(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    leaking = {"license": "BSD", "version": "9", "open_source": "y", "project_type": "{{ x }}"}
+    config.write_text(json.dumps({"default_context": leaking}), encoding="utf-8")
+    succeed("cookiecutter", TEMPLATE, "--no-input", "--config-file", config, cwd=tmp_path)
+    assert "MIT License" in (tmp_path / "event-service/LICENSE").read_text(encoding="utf-8")
+
+
+def test_without_hooks_the_project_says_what_to_do(tmp_path: Path) -> None:
+    succeed("cookiecutter", TEMPLATE, "--no-input", "--accept-hooks", "no", cwd=tmp_path)
+    said = (tmp_path / "event-service/UNFINISHED.md").read_text(encoding="utf-8")
+    assert "generate it again\nwith hooks allowed" in said
+
+
+def test_every_question_is_tried() -> None:
+    assert {*TEXTS, "project_slug"} == {
+        name for name in ASKED if name not in ("broker", "lesson", "license")
+    }

@@ -1,0 +1,54 @@
+"""A project follows its template through cruft, and keeps what its owner changed."""
+
+from pathlib import Path
+
+from tools import PROJECT, succeed
+
+WHO = ("-c", "user.name=Test", "-c", "user.email=test@example.org")
+
+
+def commit(repository: Path, message: str) -> None:
+    succeed("git", "add", "--all", cwd=repository)
+    succeed("git", *WHO, "commit", "--quiet", f"--message={message}", cwd=repository)
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text(encoding="utf-8")
+    assert old in text
+    file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_an_update_is_applied_and_edits_are_kept(repository: Path, tmp_path: Path) -> None:
+    succeed("cruft", "create", repository.as_uri(), "--no-input", cwd=tmp_path)
+    project = tmp_path / "event-service"
+    succeed("git", "init", "--quiet", cwd=project)
+    commit(project, "Generated")
+
+    edit(project / "app/handlers/orders.py", "Receipt sent", "Receipt printed")
+    edit(
+        project / "app/events.py",
+        "    quantity: int\n",
+        "    quantity: int\n    gift: bool = False\n",
+    )
+    (project / "app/handlers/mine.py").write_text('"""Mine."""\n', encoding="utf-8")
+    commit(project, "What a learner did")
+
+    template = repository / PROJECT.name
+    edit(template / "app/bus.py", '"""The event-emit helper:', '"""The better event-emit helper:')
+    edit(template / "app/events.py", '"""What can happen:', '"""All that can happen:')
+    (template / "app/handlers/news.py").write_text('"""News."""\n', encoding="utf-8")
+    edit(repository / "hooks/post_gen_project.py", "is ready. Next:", "is ready now. Next:")
+    commit(repository, "The template went on")
+
+    succeed("cruft", "update", "--skip-apply-ask", cwd=project)
+
+    assert list(project.rglob("*.rej")) == []
+    assert "better" in (project / "app/bus.py").read_text(encoding="utf-8")
+    assert (project / "app/handlers/news.py").exists()
+    assert "Receipt printed" in (project / "app/handlers/orders.py").read_text(encoding="utf-8")
+    assert (project / "app/handlers/mine.py").exists()
+    events = (project / "app/events.py").read_text(encoding="utf-8")
+    assert "All that can happen" in events
+    assert "gift: bool = False" in events
+    succeed("cruft", "check", cwd=project)
+    assert not (project / "UNFINISHED.md").exists()
