@@ -247,8 +247,8 @@ def test_it_stops_within_a_second_with_20_pages_open(
 ) -> None:
     server = Server(tmp_path)
     servers.append(server)
-    pages = server.pages(20)
     httpx2.get(f"http://{server.address}/")
+    pages = server.pages(20)
 
     assert server.stop(number) < 1
 
