@@ -29,6 +29,7 @@ from lesson.tutorial import LessonError
 
 ROOT = Path(__file__).parent.parent
 BROUGHT = ("app", "TUTORIAL.md")  # of a folder; the rest is ours
+NO_GRADE = ("grade.py", "test_grade.py", "test_live.py", "test_quiz.py", "test_recorder.py")
 EXERCISES = ("exercise1", "exercise2", "exercise3")
 KEPT = ("PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR")  # of the environment; the rest is private
 WARNING = "This runs the code in these folders, as you, on this machine."
@@ -60,8 +61,8 @@ def grade(folders: Sequence[Path], seconds: float) -> int:
     for number, folder in enumerate(folders, 1):
         print(f"{number} of {len(folders)}: {folder}", file=sys.stderr)
         grades = grade_folder(folder, seconds)
+        chosen.update(grades.letters.items())
         letters = [grades.letters.get(question.id, "") for question in asked]
-        chosen.update(zip((question.id for question in asked), letters, strict=True))
         exercises = [grades.exercises.get(exercise, "not run") for exercise in EXERCISES]
         points = [str(grades.right), str(grades.passed), str(grades.failed)]
         row = [str(folder), *points, *exercises, *letters, "; ".join(grades.notes)]
@@ -86,14 +87,16 @@ def grade_folder(folder: Path, seconds: float) -> Grades:
         return grades
     try:
         _mark_quiz(folder, grades)
-    except (LessonError, OSError) as error:
+    except LessonError as error:
         grades.notes.append(str(error))
+    except Exception as error:  # whatever it is, the others still get their rows
+        grades.notes.append(f"answers.toml cannot be read: {_shown(error)}")
     try:
         with TemporaryDirectory(prefix="grade-", ignore_cleanup_errors=True) as place:
             _prepare(folder, Path(place))
             _run_tests(Path(place), seconds, grades)
-    except (OSError, shutil.Error, ElementTree.ParseError) as error:
-        grades.notes.append(f"could not be tested: {type(error).__name__}: {str(error)[:200]}")
+    except Exception as error:
+        grades.notes.append(f"could not be tested: {_shown(error)}")
     return grades
 
 
@@ -118,7 +121,7 @@ def _mark_quiz(folder: Path, grades: Grades) -> None:
 
 
 def _prepare(folder: Path, place: Path) -> None:
-    ours = shutil.ignore_patterns(".*", "__pycache__", "grade.py", "test_grade.py", *BROUGHT)
+    ours = shutil.ignore_patterns(".*", "__pycache__", *NO_GRADE, *BROUGHT)
     shutil.copytree(ROOT, place, ignore=ours, dirs_exist_ok=True)
     caches = shutil.ignore_patterns("__pycache__")
     shutil.copytree(folder / "app", place / "app", ignore=caches, symlinks=True)
@@ -193,6 +196,10 @@ def _reason(output: str) -> str:
     errors = re.findall(r"^E +(.+)$", output, re.MULTILINE)
     lines = errors or output.strip().splitlines() or ["it ended without a word"]
     return str(lines[-1])[:200]
+
+
+def _shown(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error)[:200]}"
 
 
 def _inert(cell: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lesson.grade import EXERCISES, ROOT, WARNING, grade, grade_folder
+from lesson.grade import EXERCISES, ROOT, WARNING, _inert, grade, grade_folder
 
 FolderOf = Callable[[str], Path]
 
@@ -78,6 +78,17 @@ def test_what_does_not_start_has_a_row(folder_of: FolderOf) -> None:
     assert start_note.startswith("does not start: ImportError: cannot import name 'StockRanOut'")
 
 
+def test_what_cannot_be_read_has_a_row(folder_of: FolderOf) -> None:
+    folder = folder_of("cleo")
+    (folder / "answers.toml").write_text(f"a = {'[' * 5000}", encoding="utf-8")
+    shutil.rmtree(folder / "app")
+
+    answers_note, test_note = grade_folder(folder, 120).notes
+
+    assert answers_note.startswith("answers.toml")
+    assert test_note.startswith("could not be tested: FileNotFoundError")
+
+
 def test_time_is_limited_and_nothing_stays_behind(folder_of: FolderOf, tmp_path: Path) -> None:
     folder = folder_of("dan")
     beat = tmp_path / "beat"
@@ -119,22 +130,27 @@ def test_the_table_of_a_class(
     folders[2].mkdir()
     shutil.copy(folders[0] / "answers.toml", folders[2])
     edit(folders[2] / "answers.toml", 'q1 = "C"', 'q1 = "A"')
+    edit(folders[2] / "answers.toml", 'q3 = "B"', 'q3 = ""')
 
     assert grade(folders, 120) == 0
 
     output = capsys.readouterr()
     rows = list(csv.DictReader(io.StringIO(output.out)))
     assert [row["folder"] for row in rows] == [str(folder) for folder in folders]
-    assert [row["quiz"] for row in rows] == ["6", "0", "4"]
+    assert [row["quiz"] for row in rows] == ["6", "0", "2"]
     assert [row["exercise3"] for row in rows] == ["right", "not run", "not run"]
     assert rows[1]["note"] == "there is no such folder"
     assert rows[2]["note"].startswith("could not be tested: ")
     assert output.err.startswith(WARNING)
-    counts = output.err.partition("\nq1  ")[2].partition("\n\n")[0]
-    assert [line.split()[:2] for line in counts.splitlines()[1:]] == [
-        ["1", "A"],
-        ["0", "B"],
-        ["1", "C"],
-        ["0", "D"],
-        ["1", "no"],
-    ]
+    assert counts(output.err, "q1") == ["1 A", "0 B", "1 C", "0 D"]
+    assert counts(output.err, "q3") == ["0 A", "1 B", "0 C", "0 D", "1 no"]
+
+
+def test_a_cell_is_no_formula() -> None:
+    assert [_inert(cell) for cell in ("=1+1", "@a", "ana")] == ["'=1+1", "'@a", "ana"]
+
+
+def counts(output: str, question: str) -> list[str]:
+    """Return how often each choice was taken, such as "3 A"; "no" is no answer."""
+    lines = output.partition(f"\n{question}  ")[2].partition("\n\n")[0].splitlines()
+    return [" ".join(line.split()[:2]) for line in lines[1:]]

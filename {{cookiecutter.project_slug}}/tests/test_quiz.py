@@ -181,6 +181,13 @@ def test_bad_answers_say_their_line(tmp_path: Path, old: str, new: str, complain
         answers.read(known(), file)
 
 
+def test_answers_from_an_editor_of_windows(tmp_path: Path) -> None:
+    file = tmp_path / "answers.toml"
+    file.write_bytes(b"\xef\xbb\xbf" + ANSWERS.replace("\n", "\r\n").encode())
+
+    assert answers.read(known(), file).quiz == {"q1": "C"}
+
+
 def test_answers_that_are_gone_or_no_text_are_explained(tmp_path: Path) -> None:
     file = tmp_path / "answers.toml"
     with pytest.raises(LessonError, match="is not there; take it back from git"):

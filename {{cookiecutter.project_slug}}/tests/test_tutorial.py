@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import httpx2
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -218,6 +219,17 @@ def test_try_it_one_event_triggers_two_handlers() -> None:
     event = OrderPlaced(order_id=order["order_id"], item="tea", quantity=2)
 
     assert len(asyncio.run(emit(event))) == 2
+
+
+def test_the_order_that_is_sent_from_a_terminal(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [line] = re.findall(r'^uv run python -c "(.+)"$', TUTORIAL.read_text(encoding="utf-8"), re.M)
+    monkeypatch.setattr(httpx2, "post", client.post)
+
+    exec(line)
+
+    assert "{'order_id': '" in capsys.readouterr().out
 
 
 def test_older_code_still_works_and_is_deprecated(capsys: pytest.CaptureFixture[str]) -> None:
