@@ -20,7 +20,7 @@ from app.watch import Watcher, watch
 from lesson.history import History
 from lesson.steps import LONG, Call, Request, Step, UnderWay
 
-MEMORY = 500  # steps of this run that are kept
+MEMORY = 200  # steps of this run that are kept
 AT_ONCE = 20  # steps that are written as they end ...
 BURST = 1.0  # ... in so many seconds; what comes on top of them waits for their end
 
