@@ -1,0 +1,309 @@
+"""The watched app as `fastapi dev` serves it: what the page may ask, and how it stops."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from fastapi.testclient import TestClient
+from starlette.websockets import WebSocketDisconnect
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from app.events import Event
+from app.main import app as inner
+from lesson import quiz
+from lesson.live import watched
+from lesson.routes import LARGEST_BODY
+
+ROOT = Path(__file__).parent.parent
+ORDER = {"order_id": "6ba7b810-9dad-11d1-80b4-00c04fd430c8", "item": "tea", "quantity": 2}
+
+signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send")
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[TestClient]:
+    """The app, watched, with a history of its own."""
+    with TestClient(watched(inner, tmp_path), base_url="http://127.0.0.1:8000") as client:
+        yield client
+
+
+def test_the_page_allows_no_script_but_its_own(client: TestClient) -> None:
+    for path in ("", "/page.css", "/page.js", "/forms.js", "/icon.svg", "/steps", "/about"):
+        response = client.get(f"/lesson{path}")
+        assert response.status_code == 200, path
+        policy = response.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert response.headers["x-content-type-options"] == "nosniff"
+    assert "content-security-policy" not in client.get("/").headers  # the app is as it was
+
+
+def test_an_event_is_sent_as_its_class_checks_it(client: TestClient, emitted: list[Event]) -> None:
+    sent = client.post("/lesson/events", json={"type": "OrderPlaced", "fields": ORDER})
+    assert (sent.status_code, sent.json()) == (200, {"failures": []})
+    assert [event.model_dump(mode="json") for event in emitted] == [ORDER]
+
+    wrong = {"order_id": "7", "item": "tea", "quantity": "two", "colour": "red"}
+    refused = client.post("/lesson/events", json={"type": "OrderPlaced", "fields": wrong})
+    assert refused.status_code == 422
+    assert {error["loc"][0] for error in refused.json()["detail"]} == {
+        "order_id",
+        "quantity",
+        "colour",
+    }
+    assert len(emitted) == 1
+
+
+@pytest.mark.parametrize("name", ["Startup", "Shutdown", "Event", "Nothing"])
+def test_some_events_are_not_offered(client: TestClient, emitted: list[Event], name: str) -> None:
+    assert client.post("/lesson/events", json={"type": name, "fields": {}}).status_code == 404
+    offered = [e["name"] for e in client.get("/lesson/about").json()["events"] if e["schema"]]
+    assert name not in offered
+    assert "OrderPlaced" in offered
+    assert emitted == []
+
+
+def test_the_quiz_is_graded_by_the_server_alone(client: TestClient) -> None:
+    about = client.get("/lesson/about")
+    assert [question["id"] for question in about.json()["questions"]] == [
+        question.id for question in quiz.load()
+    ]
+    for question in quiz.load():
+        asked = question, question.because
+        for one in asked:
+            if one is None:
+                continue
+            for choice in one.choices:
+                assert choice.why not in about.text
+                said = client.post("/lesson/quiz", json={"id": one.id, "letter": choice.letter})
+                right = choice.letter == one.right
+                assert said.json()["state"] == ("right" if right else "wrong")
+                assert said.json()["sentence"] == choice.why
+    assert '"right"' not in about.text
+    assert client.post("/lesson/quiz", json={"id": "q1", "letter": ""}).json()["state"] == "not yet"
+    assert client.post("/lesson/quiz", json={"id": "q99", "letter": "A"}).status_code == 404
+
+
+FOREIGN = [
+    {"host": "evil.example"},  # DNS rebinding
+    {"host": "127.0.0.1.evil.example:8000"},
+    {"origin": "http://evil.example"},
+    {"origin": "http://127.0.0.1:9999"},
+    {"origin": "null"},
+]
+
+
+@pytest.mark.parametrize("headers", FOREIGN)
+def test_a_foreign_page_gets_nothing(
+    client: TestClient, emitted: list[Event], headers: dict[str, str]
+) -> None:
+    body = {"type": "OrderPlaced", "fields": ORDER}
+    assert client.post("/lesson/events", json=body, headers=headers).status_code == 403
+    assert client.get("/lesson/steps", headers=headers).status_code == 403
+    with (
+        pytest.raises(WebSocketDisconnect),
+        client.websocket_connect("ws://127.0.0.1:8000/lesson/live", headers=headers),
+    ):
+        pass
+    assert emitted == []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "http://127.0.0.1:8000"},
+        {"host": "localhost:8000", "origin": "http://localhost:8000"},
+        {"host": "[::1]:8000", "origin": "http://[::1]:8000"},
+        {
+            "host": "localhost:8000",
+            "x-forwarded-host": "name-8000.app.github.dev",
+            "origin": "https://name-8000.app.github.dev",
+        },
+    ],
+)
+def test_the_own_page_gets_all(client: TestClient, headers: dict[str, str]) -> None:
+    body = {"type": "OrderPlaced", "fields": ORDER}
+    assert client.post("/lesson/events", json=body, headers=headers).status_code == 200
+    with client.websocket_connect("ws://127.0.0.1:8000/lesson/live", headers=headers) as live:
+        assert live.receive_json()["running"] == []
+
+
+def test_bodies_are_bounded(client: TestClient) -> None:
+    body = {"type": "OrderPlaced", "fields": ORDER | {"item": "x" * LARGEST_BODY}}
+    assert client.post("/lesson/events", json=body).status_code == 413
+
+
+def test_live_tells_what_is_new(client: TestClient) -> None:
+    with client.websocket_connect("ws://127.0.0.1:8000/lesson/live") as live:
+        assert live.receive_json()["steps"] == []
+        client.get("/")
+        steps: list[dict[str, Any]] = []
+        while not steps:
+            news = live.receive_json()
+            steps += news["steps"]
+        assert [step["detail"] for step in steps] == ["GET /"]
+        assert news["calls"]["app.handlers.requests.read_root"] == 1
+        live.send_text("hello?")  # the page never speaks; who does is no page
+        with pytest.raises(WebSocketDisconnect):
+            [live.receive_json() for _ in range(10)]
+
+
+class Server:
+    """A real uvicorn that serves the watched app; `folder` keeps its steps."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        with closing(socket.socket()) as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.address = f"127.0.0.1:{self.port}"
+        self.opened = ExitStack()
+        (folder / "served.py").write_text(
+            "from pathlib import Path\nfrom app.main import app as inner\n"
+            "from lesson.live import watched\n"
+            "app = watched(inner, Path(__file__).parent / 'steps')\n",
+            encoding="utf-8",
+        )
+        command = [sys.executable, "-m", "uvicorn", "served:app", "--port", str(self.port)]
+        self.log = folder / "log.txt"
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*command, *arguments],
+                stdout=log,
+                stderr=log,
+                env=os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},
+            )
+        self.wait()
+
+    def wait(self) -> None:
+        """Return when it answers."""
+        for _ in range(300):
+            try:
+                httpx2.get(f"http://{self.address}/lesson/icon.svg")
+                return
+            except httpx2.TransportError:
+                time.sleep(0.05)
+        pytest.fail(self.log.read_text(encoding="utf-8"))
+
+    def steps(self) -> list[dict[str, Any]]:
+        """Return its steps."""
+        return list(httpx2.get(f"http://{self.address}/lesson/steps").json())
+
+    def pages(self, count: int) -> list[ClientConnection]:
+        """Open as many pages as they would be open in browsers."""
+        url = f"ws://{self.address}/lesson/live"
+        pages = [self.opened.enter_context(connect(url)) for _ in range(count)]
+        for page in pages:
+            page.recv(timeout=5)
+        return pages
+
+    def stop(self, number: int = signal.SIGTERM) -> float:
+        """Send a signal; return the seconds until the server is done (Python itself ends after)."""
+        started = time.monotonic()
+        self.process.send_signal(number)
+        while self.process.poll() is None:
+            if self.log.read_text(encoding="utf-8").endswith(f"process [{self.process.pid}]\n"):
+                break
+            time.sleep(0.01)
+        took = time.monotonic() - started
+        self.process.wait(timeout=20)
+        return took
+
+
+@pytest.fixture
+def servers() -> Iterator[list[Server]]:
+    """Put each server in it: those that still run are ended after the test."""
+    started: list[Server] = []
+    yield started
+    for server in started:
+        server.opened.close()
+        if server.process.poll() is None:
+            server.process.terminate()
+            server.process.wait(timeout=20)
+
+
+def closed_with(page: ClientConnection) -> int | None:
+    """Return the code with which the server closes."""
+    try:
+        while True:
+            page.recv(timeout=5)
+    except ConnectionClosed as closed:
+        return closed.rcvd.code if closed.rcvd else None
+
+
+@signals
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_stops_within_a_second_with_20_pages_open(
+    tmp_path: Path, servers: list[Server], number: int
+) -> None:
+    server = Server(tmp_path)
+    servers.append(server)
+    httpx2.get(f"http://{server.address}/")
+    pages = server.pages(20)
+
+    assert server.stop(number) < 1
+
+    assert {closed_with(page) for page in pages} == {1012}
+    log = server.log.read_text(encoding="utf-8")
+    assert "Cleanup done" in log
+    assert "Traceback" not in log
+    servers.append(Server(tmp_path))
+    rows = servers[-1].steps()
+    assert [row["step"] for row in rows] == [1, 2, 3, 1]
+
+
+@signals
+def test_kill_9_loses_no_step_that_ended(tmp_path: Path, servers: list[Server]) -> None:
+    servers.append(Server(tmp_path))
+    for _ in range(3):
+        httpx2.get(f"http://{servers[0].address}/")
+    servers[0].stop(signal.SIGKILL)
+
+    servers.append(Server(tmp_path))
+
+    assert [row["step"] for row in servers[1].steps()] == [1, 2, 2, 2, 1]  # and no row 3
+
+
+@signals
+def test_the_reload_is_not_held_up(tmp_path: Path, servers: list[Server]) -> None:
+    arguments = "--reload", "--reload-dir", str(tmp_path)
+    servers.append(Server(tmp_path, *arguments))
+    server = servers[0]
+    pages = server.pages(20)
+    time.sleep(0.5)  # the watcher of files takes a moment
+
+    started = time.monotonic()
+    served = tmp_path / "served.py"
+    served.write_text(served.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert {closed_with(page) for page in pages} == {1012}
+    while "Finished server process" not in server.log.read_text(encoding="utf-8"):
+        assert time.monotonic() - started < 5
+        time.sleep(0.01)
+    server.wait()
+
+    assert [row["step"] for row in server.steps()] == [1, 3, 1]
+    assert len({row["run"] for row in server.steps()}) == 2
+    assert "Traceback" not in server.log.read_text(encoding="utf-8")
+
+
+@signals
+def test_several_workers_keep_apart(tmp_path: Path, servers: list[Server]) -> None:
+    servers.append(Server(tmp_path, "--workers", "2"))
+    for _ in range(10):
+        httpx2.get(f"http://{servers[0].address}/")
+    servers[0].process.terminate()
+    servers[0].process.wait(timeout=20)
+
+    servers.append(Server(tmp_path))
+    rows = servers[1].steps()
+    assert sum(row["detail"] == "GET /" for row in rows) == 10
+    assert [row["type"] for row in rows].count("Startup") == 3
