@@ -15,9 +15,10 @@ from importlib.metadata import version
 from itertools import count
 from typing import Any
 
+from fastapi.concurrency import run_in_threadpool
+
 from app.bus import emit, on
 from app.events import Event
-from fastapi.concurrency import run_in_threadpool
 
 Repeat = Callable[[int], Awaitable[Any]]  # emits that many events
 Contender = Callable[[int], AbstractAsyncContextManager[Repeat]]  # takes the number of listeners

@@ -21,7 +21,10 @@ LESSON = """
 TUTORIAL.md answers.toml .github/workflows/lesson.yml app/handlers/stock.py lesson/__init__.py
 lesson/__main__.py lesson/answers.py lesson/exercises.py lesson/quiz.py lesson/quiz.toml
 lesson/sample.py lesson/tutorial.py tests/test_exercises.py tests/test_quiz.py
-tests/test_tutorial.py
+tests/test_tutorial.py lesson/catalog.py lesson/guard.py lesson/history.py lesson/live.py
+lesson/recorder.py lesson/routes.py lesson/steps.py lesson/page/forms.js lesson/page/icon.svg
+lesson/page/index.html lesson/page/page.css lesson/page/page.js tests/test_live.py
+tests/test_recorder.py
 """
 SOLUTION = "app/handlers/deliveries.py lesson/grade.py tests/test_grade.py"
 BROKER = """

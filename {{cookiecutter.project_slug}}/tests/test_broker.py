@@ -9,11 +9,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from app.broker import DEFAULT_URL
 from fastapi.testclient import TestClient
 
 from app import bridge, bus, delivery
 from app.bridge import connected
+from app.broker import DEFAULT_URL
 from app.bus import emit, listeners, on
 from app.cloudevents import NotOurs, decode, encode
 from app.delivery import (

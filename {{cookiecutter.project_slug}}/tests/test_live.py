@@ -51,7 +51,7 @@ def test_the_page_allows_no_script_but_its_own(client: TestClient) -> None:
 def test_an_event_is_sent_as_its_class_checks_it(client: TestClient, emitted: list[Event]) -> None:
     sent = client.post("/lesson/events", json={"type": "OrderPlaced", "fields": ORDER})
     assert (sent.status_code, sent.json()) == (200, {"failures": []})
-    assert [event.model_dump(mode="json") for event in emitted] == [ORDER]
+    assert [event.model_dump(mode="json", include=set(ORDER)) for event in emitted] == [ORDER]
 
     wrong = {"order_id": "7", "item": "tea", "quantity": "two", "colour": "red"}
     refused = client.post("/lesson/events", json={"type": "OrderPlaced", "fields": wrong})
