@@ -7,18 +7,19 @@ when it is done, in one write, so that a line is whole even if the process is ki
 import asyncio
 import os
 import signal
-
-from fastapi import APIRouter
+from pathlib import Path
 
 from app import delivery
 from app.bus import emit, on
 from app.delivery import EventNotStored
 from app.events import SharedEvent
+from fastapi import APIRouter
 
 delivery.FIRST_WAIT = float(os.environ.get("JOBS_FIRST_WAIT", "0.1"))
 delivery.LEASE = float(os.environ.get("JOBS_LEASE", "3"))
 
 router = APIRouter()
+mended = Path(os.environ["JOBS_LOG"] + ".mended")
 log = os.open(os.environ["JOBS_LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
 
@@ -42,7 +43,7 @@ async def first(event: Job) -> None:
     note("first", event, "begins")
     if event.how == "poison":
         raise ValueError("this never works")
-    if event.how == "mend" and not os.path.exists(os.environ["JOBS_LOG"] + ".mended"):
+    if event.how == "mend" and not mended.exists():
         raise ValueError("this works when it is mended")
     if event.how == "deadly":
         os.kill(os.getpid(), signal.SIGKILL)
