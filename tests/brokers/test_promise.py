@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 import urllib.error
 import urllib.request
@@ -21,7 +22,7 @@ from uuid import uuid4
 import jsonschema
 import pytest
 from cookiecutter.main import cookiecutter
-from engines import Proxy, Server, free_port, running
+from engines import Proxy, Server, absent, free_port, running
 
 HERE = Path(__file__).parent
 TEMPLATE = HERE.parents[1]
@@ -584,14 +585,57 @@ def test_asyncapi(service: Service, engine: str) -> None:
         for o in document["operations"].values()
         if o["action"] == "receive"
     }
-    assert sent == {f"#/channels/{name}" for name in ("Job", "LargeJob", "OrderPlaced")}
+    assert sent == {f"#/channels/{name}" for name in ("Job", "LargeJob", "OrderPlaced", "Tick")}
     assert heard == {
         "Job.app.handlers.jobs.first",
         "Job.app.handlers.jobs.second",
         "LargeJob.app.handlers.jobs.first",
         "LargeJob.app.handlers.jobs.second",
         "OrderPlaced.app.handlers.orders.send_receipt",
+        "Tick.app.handlers.jobs.count_tick",
     }
     status, page, headers = instance.request("GET", "/asyncapi")
     assert (status, headers.get_content_type()) == (200, "text/html")
     assert b"OrderPlaced" in page
+
+
+def test_asyncapi_is_valid(service: Service, tmp_path: Path) -> None:
+    npm = shutil.which("npm")
+    if npm is None:
+        absent("npm, which brings the specification's own schema, is not installed")
+    pack = [npm, "pack", "--silent", "@asyncapi/specs@6.11.1"]
+    subprocess.run(pack, cwd=tmp_path, check=True, capture_output=True)
+    with tarfile.open(next(tmp_path.glob("*.tgz"))) as packed:
+        member = packed.extractfile("package/schemas/3.0.0.json")
+        assert member is not None
+        schema = json.load(member)
+    document = json.loads(service.start().request("GET", "/asyncapi.json")[1])
+    validator = jsonschema.Draft7Validator(schema)
+    validator.validate(document)
+    document["operations"]["Job"]["action"] = "shout"
+    assert not validator.is_valid(document)  # the schema can tell
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to measure")
+def test_memory_is_flat(own_server: Server, own_service: Service) -> None:
+    """After a fifth of the events neither the service nor the engine's store grows further."""
+    count = int(os.environ.get("EVTEMPLATE_MEMORY_EVENTS", "10000"))
+    instance = own_service.start()
+    sizes = []
+    for _ in range(5):
+        status, left, _ = instance.request("POST", f"/tick?count={count // 5}", timeout=600)
+        assert (status, left) == (200, b"0")
+        time.sleep(6)  # the engine's turn to trim
+        assert own_server.process is not None
+        sizes.append((resident(instance.process.pid), resident(own_server.process.pid)))
+    print(own_server.name, count, "events; MB of service and engine:", sizes)
+    assert sizes[-1][0] - sizes[0][0] < 10, sizes
+    if own_server.name != "rabbitmq":  # Erlang's collector takes its time; its queue is empty
+        assert sizes[-1][1] - sizes[0][1] < 10, sizes
+
+
+def resident(pid: int) -> float:
+    """Return the MB of memory that a process holds."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    [line] = [line for line in status.splitlines() if line.startswith("VmRSS")]
+    return round(int(line.split()[1]) / 1024, 1)
