@@ -191,7 +191,8 @@ class Engine:
         while page := await self.jetstream.consumers_info(stream, len(consumers)):
             consumers += page
         had = [each.ack_floor.stream_seq if each.ack_floor else 0 for each in consumers]
-        await self.jetstream.purge_stream(stream, seq=min(had, default=last) + 1)
+        if upto := min(had, default=last):  # "up to 1" would mean all
+            await self.jetstream.purge_stream(stream, seq=upto + 1)
 
     async def letters(self) -> list[tuple[int, Letter]]:
         """Return the dead letters, oldest first, each with its place."""
