@@ -8,14 +8,18 @@ from collections.abc import Mapping
 
 # The package would stand in the way of a dependency that has the same name.
 DEPENDENCIES = {
+    "aio-pika",
+    "aiormq",
     "annotated-doc",
     "annotated-types",
     "anyio",
     "certifi",
     "click",
     "colorama",
+    "fast-depends",
     "fastapi",
     "fastapi-cli",
+    "faststream",
     "h11",
     "httpcore2",
     "httptools",
@@ -25,15 +29,20 @@ DEPENDENCIES = {
     "iniconfig",
     "markdown-it-py",
     "mdurl",
+    "multidict",
+    "nats-py",
     "opentelemetry-api",
     "packaging",
+    "pamqp",
     "pluggy",
+    "propcache",
     "pydantic",
     "pydantic-core",
     "pygments",
     "pytest",
     "python-dotenv",
     "pyyaml",
+    "redis",
     "rich",
     "rich-toolkit",
     "ruff",
@@ -47,6 +56,7 @@ DEPENDENCIES = {
     "uvloop",
     "watchfiles",
     "websockets",
+    "yarl",
 }
 RESERVED_BY_WINDOWS = re.compile(r"con|prn|aux|nul|(com|lpt)[0-9]")
 LINE_BREAKS_AND_CONTROLS = {"Cc", "Cs", "Zl", "Zp"}

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -73,8 +74,8 @@ class Server:
                 pass
             time.sleep(0.1)
         self.kill()
-        log = (self.folder / "server.log").read_text(encoding="utf-8", errors="replace")
-        pytest.fail(f"{self.program} did not start:\n{log[-2000:]}")
+        said = (self.folder / "server.log").read_text(encoding="utf-8", errors="replace")
+        pytest.fail(f"{self.program} did not start:\n{said[-2000:]}")
 
     def kill(self) -> None:
         """End it at once, as a power cut would, with the processes it started."""
@@ -143,15 +144,19 @@ class RabbitMQ(Server):
 SERVERS: dict[str, type[Server]] = {server.name: server for server in (Nats, RabbitMQ, Redis)}
 
 
+def absent(reason: str) -> NoReturn:
+    """Skip the test on somebody's machine; fail it where it has to run."""
+    if os.environ.get("EVTEMPLATE_NO_SKIPS") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 @contextmanager
 def running(name: str, folder: Path, password: str = "") -> Iterator[Server]:
     """A server of the engine `name`; skip the test on a machine that has none."""
     kind = SERVERS[name]
     if shutil.which(kind.program) is None:
-        reason = f"{kind.program} is not installed (Debian: apt install {name}-server)"
-        if os.environ.get("EVTEMPLATE_NO_SKIPS") == "1":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        absent(f"{kind.program} is not installed (Debian: apt install {name}-server)")
     if sys.platform == "win32":
         pytest.skip("the engines' servers are started as on Linux and macOS")
     server = kind(folder, password)

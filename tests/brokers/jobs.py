@@ -7,18 +7,19 @@ when it is done, in one write, so that a line is whole even if the process is ki
 import asyncio
 import os
 import signal
-
-from fastapi import APIRouter
+from pathlib import Path
 
 from app import delivery
 from app.bus import emit, on
 from app.delivery import EventNotStored
 from app.events import SharedEvent
+from fastapi import APIRouter
 
 delivery.FIRST_WAIT = float(os.environ.get("JOBS_FIRST_WAIT", "0.1"))
 delivery.LEASE = float(os.environ.get("JOBS_LEASE", "3"))
 
 router = APIRouter()
+mended = Path(os.environ["JOBS_LOG"] + ".mended")
 log = os.open(os.environ["JOBS_LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
 
@@ -37,12 +38,16 @@ def note(listener: str, event: Job, what: str) -> None:
     os.write(log, f"{listener} {os.getpid()} {event.number} {event.id} {what}\n".encode())
 
 
+def is_mended() -> bool:
+    return mended.exists()
+
+
 @on(Job)
 async def first(event: Job) -> None:
     note("first", event, "begins")
     if event.how == "poison":
         raise ValueError("this never works")
-    if event.how == "mend" and not os.path.exists(os.environ["JOBS_LOG"] + ".mended"):
+    if event.how == "mend" and not is_mended():
         raise ValueError("this works when it is mended")
     if event.how == "deadly":
         os.kill(os.getpid(), signal.SIGKILL)
@@ -87,3 +92,34 @@ async def emit_one(number: int, how: str = "ok") -> str:
     await emit(event)
     note("accepted", event, "done")
     return event.id
+
+
+class Tick(SharedEvent):
+    """Hardly any work."""
+
+
+ticks: set[str] = set()
+
+
+@on(Tick)
+async def count_tick(event: Tick) -> None:
+    ticks.discard(event.id)
+
+
+@router.post("/tick")
+async def tick(count: int, width: int = 10) -> int:
+    """Emit ticks and wait until each was handled; return how many were not after a minute."""
+    numbers = iter(range(count))
+
+    async def some() -> None:
+        for _ in numbers:
+            event = Tick()
+            ticks.add(event.id)
+            await emit(event)
+
+    await asyncio.gather(*(some() for _ in range(width)))
+    for _ in range(600):
+        if not ticks:
+            break
+        await asyncio.sleep(0.1)
+    return len(ticks)

@@ -1,4 +1,4 @@
-"""A program that knows CloudEvents and RabbitMQ, and not us: other_rabbitmq.py URL PLACE read|send."""
+"""A program that knows CloudEvents and RabbitMQ, not us: other_rabbitmq.py URL PLACE read|send."""
 
 import asyncio
 import sys
