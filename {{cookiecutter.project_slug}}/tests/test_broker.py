@@ -11,9 +11,8 @@ from uuid import uuid4
 import pytest
 from fastapi.testclient import TestClient
 
-from app import bridge, bus, delivery
+from app import bridge, broker, bus, delivery
 from app.bridge import connected
-from app.broker import DEFAULT_URL
 from app.bus import emit, listeners, on
 from app.cloudevents import NotOurs, decode, encode
 from app.delivery import (
@@ -28,6 +27,7 @@ from app.events import OrderPlaced, SharedEvent
 from app.handlers.orders import send_receipt
 from app.main import app
 
+DEFAULT_URL = broker.DEFAULT_URL
 ENGINE = os.environ.pop("BROKER_URL", "")  # all other tests run without
 ORDER = OrderPlaced(order_id=uuid4(), item="tea", quantity=2)
 
