@@ -131,7 +131,7 @@ def test_a_name_becomes_a_slug(name: str, slug: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("slug", ["a", "app", "class", "json", "test", "x-1", "a" * 60])
 def test_names_that_only_look_dangerous(slug: str, tmp_path: Path) -> None:
-    project = generate(tmp_path, project_slug=slug)
+    project = generate(tmp_path, project_slug=slug, lesson="none")
     succeed("uv", "run", "--quiet", "pytest", "-q", cwd=project)
 
 

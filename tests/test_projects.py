@@ -1,6 +1,7 @@
 """What every combination of answers must give."""
 
 import json
+import re
 import shutil
 import tomllib
 from pathlib import Path
@@ -64,6 +65,12 @@ def test_every_file_ends_in_one_line_break(project: Path) -> None:
     for path in files(project):
         text = path.read_bytes()
         assert not text or (text.endswith(b"\n") and not text.endswith(b"\n\n")), path
+
+
+def test_headings_stand_alone(project: Path) -> None:
+    for path in project.glob("*.md"):
+        text = path.read_text(encoding="utf-8")
+        assert re.findall(r"[^\n]\n##+ .*|\n##+ .*\n[^\n]|\n\n\n", text) == [], path
 
 
 @pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=" ".join)
