@@ -70,7 +70,7 @@ def test_every_file_ends_in_one_line_break(project: Path) -> None:
 def test_headings_stand_alone(project: Path) -> None:
     for path in project.glob("*.md"):
         text = path.read_text(encoding="utf-8")
-        assert re.findall(r"[^\n]\n##+ .*|\n##+ .*\n[^\n]|\n\n\n", text) == [], path
+        assert re.findall(r"[^\n]\n##+ .*|\n##+ .*\n[^\n]", text) == [], path
 
 
 @pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=" ".join)

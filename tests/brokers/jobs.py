@@ -9,11 +9,12 @@ import os
 import signal
 from pathlib import Path
 
+from fastapi import APIRouter
+
 from app import delivery
 from app.bus import emit, on
 from app.delivery import EventNotStored
 from app.events import SharedEvent
-from fastapi import APIRouter
 
 delivery.FIRST_WAIT = float(os.environ.get("JOBS_FIRST_WAIT", "0.1"))
 delivery.LEASE = float(os.environ.get("JOBS_LEASE", "3"))
