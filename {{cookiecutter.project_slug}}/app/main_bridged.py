@@ -17,7 +17,10 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     await emit(Shutdown())
 
 
-app = FastAPI(title="{{ cookiecutter.project_name }}", lifespan=lifespan)
+app = FastAPI(
+    title="{{ cookiecutter.project_name }}",
+    lifespan=lifespan,
+)
 for router in handlers.load():
     app.include_router(router)
 bridge.build(app)
