@@ -55,7 +55,7 @@ NEXT = """
 {project_slug} is ready. Next:
 
     cd {folder}
-    uv run fastapi dev      starts it; Ctrl+C stops it
+    uv run fastapi dev      starts it at http://127.0.0.1:8000{page}; Ctrl+C stops it
     uv run pytest           runs its tests
 
 No uv yet? python -m pip install uv
@@ -77,7 +77,8 @@ def main(answers: dict[str, str]) -> None:
         shutil.rmtree(cache)
     beside = os.environ.get("PWD") == str(here.parent)  # where the shell has PWD, and says so
     folder = here.name if beside else f'"{here}"'
-    print(NEXT.format(project_slug=answers["project_slug"], folder=folder))
+    page = "/docs" if answers["lesson"] == "none" else "/lesson"
+    print(NEXT.format(project_slug=answers["project_slug"], folder=folder, page=page))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ Places, with SERVICE for the name of this service:
 - a durable consumer on it for each listener, OrderPlaced-app-handlers-orders-send_receipt;
 - stream SERVICE-letters: the dead letters.
 
-`_trim` takes out of a stream what all its consumers have had. NATS's own ways to do that lost
-events with nats-server 2.9: retention by interest when the server was killed
+`_trim` takes out of a stream what all its consumers have had. With nats-server 2.9 NATS's own ways to
+do that left events unhandled: retention by interest when the server was killed
 (test_the_engine_killed_and_started_again_under_load), and a purge by subject what a killed instance
 had in hand (test_kill_9_in_the_middle_of_10000_events). Hence a stream for each class of event.
 """
