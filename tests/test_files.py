@@ -59,9 +59,3 @@ def test_devcontainer(project: Path) -> None:
     succeed("check-jsonschema", "--schemafile", schema, file, cwd=project)
     devcontainer = json.loads((project / file).read_text(encoding="utf-8"))
     assert 8000 in devcontainer["forwardPorts"]
-
-
-def instructions(dockerfile: Path, *names: str) -> list[tuple[str, str]]:
-    lines = dockerfile.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
-    parts = [line.split(maxsplit=1) for line in lines if line.strip()]
-    return [(name, rest) for name, rest in parts if name in names]

@@ -1,6 +1,5 @@
 """The lesson: what each answer to `lesson` brings, and what the exercises say to each attempt."""
 
-import json
 import os
 import re
 import shutil
@@ -12,9 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from cookiecutter.main import cookiecutter
+from tools import QUESTIONS, generate
 
-TEMPLATE = Path(__file__).parent.parent
 LEARNING = ("student", "solution")
 KEPT = ("PATH", "SYSTEMROOT", "TEMP", "TMP")  # of the environment
 
@@ -62,17 +60,9 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Proje
     home = tmp_path_factory.mktemp("generated")
     made: dict[str, Project] = {}
 
-    def generate(lesson: str) -> Project:
+    def project(lesson: str) -> Project:
         if lesson not in made:
-            answers = {"project_slug": "demo", "lesson": lesson}
-            path = Path(
-                cookiecutter(
-                    str(TEMPLATE),
-                    no_input=True,
-                    output_dir=str(home / lesson),
-                    extra_context=answers,
-                )
-            )
+            path = generate(home / lesson, project_slug="demo", lesson=lesson)
             if not made:
                 environment = {k: v for k, v in os.environ.items() if k != "VIRTUAL_ENV"}
                 subprocess.run(["uv", "sync", "-q"], cwd=path, env=environment, check=True)
@@ -82,7 +72,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Proje
             made[lesson] = Project(path, python)
         return made[lesson]
 
-    return generate
+    return project
 
 
 def copy_of(project: Project, to: Path) -> Project:
@@ -111,10 +101,8 @@ def files(project: Project) -> dict[str, str]:
 
 
 def test_student_is_the_default() -> None:
-    questions = json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8"))
-
-    assert questions["lesson"] == ["student", "solution", "none"]
-    assert set(questions["__prompts__"]["lesson"]) == {"__prompt__", *questions["lesson"]}
+    assert QUESTIONS["lesson"] == ["student", "solution", "none"]
+    assert set(QUESTIONS["__prompts__"]["lesson"]) == {"__prompt__", *QUESTIONS["lesson"]}
 
 
 def test_none_leaves_no_trace(generated: Callable[[str], Project]) -> None:
