@@ -234,13 +234,12 @@ from app.events import *
 
 """
 OWN_HEAD = """\
-from fastapi import APIRouter, BackgroundTasks
+from fastapi import BackgroundTasks
 from pydantic import BaseModel
 
 from app.bus import emit, on
 from app.events import *
-
-router = APIRouter()
+from app.main import app
 
 """
 SECOND = """
@@ -266,7 +265,7 @@ class Paid(Event):
     amount: int
 """
 PAYS = """
-@router.post("/payments")
+@app.post("/payments")
 async def pay(amount: int) -> None:
     await emit(Paid(amount=amount))
 """
@@ -336,14 +335,14 @@ ATTEMPTS = {
         "    customer: UUID\n"
         "    currency: str = Field(pattern='[A-Z]{3}', examples=['EUR'])\n"
         "    parts: list[int] = Field(min_length=2)\n"
-        '\n@router.put("/payments/{name}")\n'
+        '\n@app.put("/payments/{name}")\n'
         "async def pay(name: str, payment: Payment) -> None:\n"
         "    await emit(Paid(amount=payment.amount))\n" + THANKS,
         rows=ROW,
     ),
     "all": Attempt("rrr", events=LOW + PAID, stock=EMITS + HEARS, own=PAYS + THANKS, rows=ROW),
     "a question is no event": Attempt(
-        "nnn", own='@router.get("/health")\nasync def health() -> str:\n    return "well"\n'
+        "nnn", own='@app.get("/health")\nasync def health() -> str:\n    return "well"\n'
     ),
     # wrong
     "first waits for nothing": Attempt(
@@ -385,7 +384,7 @@ ATTEMPTS = {
     "third has no event": Attempt(
         "nnw",
         "no event happens",
-        own='@router.post("/payments")\nasync def pay() -> None: ...\n',
+        own='@app.post("/payments")\nasync def pay() -> None: ...\n',
     ),
     "third is not heard": Attempt("nnw", "nobody hears it", events=PAID, own=PAYS, rows=ROW),
     "third has no row": Attempt("nnw", "a row of its own", events=PAID, own=PAYS + THANKS),

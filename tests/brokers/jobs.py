@@ -9,17 +9,15 @@ import os
 import signal
 from pathlib import Path
 
-from fastapi import APIRouter
-
 from app import delivery
 from app.bus import emit, on
 from app.delivery import EventNotStored
 from app.events import SharedEvent
+from app.main import app
 
 delivery.FIRST_WAIT = float(os.environ.get("JOBS_FIRST_WAIT", "0.1"))
 delivery.LEASE = float(os.environ.get("JOBS_LEASE", "3"))
 
-router = APIRouter()
 mended = Path(os.environ["JOBS_LOG"] + ".mended")
 log = os.open(os.environ["JOBS_LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
@@ -65,7 +63,7 @@ def second(event: Job) -> None:
     note("second", event, "done")
 
 
-@router.post("/emit")
+@app.post("/emit")
 async def emit_jobs(count: int, start: int = 0, how: str = "ok", width: int = 1) -> int:
     """Emit jobs, `width` at a time; write each that was accepted; return how many were not."""
     numbers = iter(range(start, start + count))
@@ -87,7 +85,7 @@ async def emit_jobs(count: int, start: int = 0, how: str = "ok", width: int = 1)
     return refused
 
 
-@router.post("/emit-one")
+@app.post("/emit-one")
 async def emit_one(number: int, how: str = "ok") -> str:
     event = Job(number=number, how=how)
     await emit(event)
@@ -107,7 +105,7 @@ async def count_tick(event: Tick) -> None:
     ticks.discard(event.id)
 
 
-@router.post("/tick")
+@app.post("/tick")
 async def tick(count: int, width: int = 10) -> int:
     """Emit ticks and wait until each was handled; return how many were not after a minute."""
     numbers = iter(range(count))

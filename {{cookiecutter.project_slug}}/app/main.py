@@ -21,5 +21,4 @@ app = FastAPI(
     title="{{ cookiecutter.project_name }}",
     lifespan=lifespan,
 )
-for router in handlers.load():
-    app.include_router(router)
+handlers.load()  # they put their routes on `app`, so they come after it

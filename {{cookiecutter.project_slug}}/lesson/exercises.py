@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter
 from fastapi.testclient import TestClient
 
 from app import bus
@@ -297,18 +296,17 @@ def _misplaced() -> bool:
     if len(bus.listeners(Startup)) > 1 or len(bus.listeners(Shutdown)) > 1:
         return True
     events: list[type[Event]] = [Event, *_subclasses(Event)]
-    waiting = {listener for event in events for listener in bus.listeners(event)}
+    waiting = {getattr(route, "endpoint", None) for route in app.routes}
+    waiting |= {listener for event in events for listener in bus.listeners(event)}
     for name, module in sorted(sys.modules.items()):
         if not name.startswith("app.handlers.") or not module.__file__:
             continue
         source = re.sub("#.*", "", Path(module.__file__).read_text(encoding="utf-8"))
-        routers = [value for value in vars(module).values() if isinstance(value, APIRouter)]
-        asked = {getattr(route, "endpoint", None) for router in routers for route in router.routes}
         for value in vars(module).values():
             if (
                 inspect.isfunction(value)
                 and value.__module__ == name
-                and value not in waiting | asked
+                and value not in waiting
                 and len(re.findall(rf"\b{value.__name__}\b", source)) == 1
             ):
                 return True

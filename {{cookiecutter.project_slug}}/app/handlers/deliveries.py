@@ -2,13 +2,11 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.bus import emit, on
 from app.events import DeliveryArrived
-
-router = APIRouter()
+from app.main import app
 
 
 class Delivery(BaseModel):
@@ -16,7 +14,7 @@ class Delivery(BaseModel):
     quantity: Annotated[int, Field(ge=1)]
 
 
-@router.post("/deliveries", status_code=202)
+@app.post("/deliveries", status_code=202)
 async def take_delivery(delivery: Delivery) -> dict[str, str]:
     await emit(DeliveryArrived(item=delivery.item, quantity=delivery.quantity))
     return {"message": "Delivery taken"}

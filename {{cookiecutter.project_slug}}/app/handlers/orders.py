@@ -3,13 +3,11 @@
 from typing import Annotated
 from uuid import UUID, uuid4
 
-from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.bus import emit, on
 from app.events import OrderPlaced
-
-router = APIRouter()
+from app.main import app
 
 
 class Order(BaseModel):
@@ -17,7 +15,7 @@ class Order(BaseModel):
     quantity: Annotated[int, Field(ge=1)]
 
 
-@router.post("/orders", status_code=201)
+@app.post("/orders", status_code=201)
 async def place_order(order: Order) -> dict[str, UUID]:
     order_id = uuid4()
     await emit(OrderPlaced(order_id=order_id, item=order.item, quantity=order.quantity))

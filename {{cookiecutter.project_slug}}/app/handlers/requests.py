@@ -1,10 +1,8 @@
 """Row 2 of the execution table: a user sends a request."""
 
-from fastapi import APIRouter
-
-router = APIRouter()
+from app.main import app
 
 
-@router.get("/")
+@app.get("/")
 async def read_root() -> dict[str, str]:
     return {"message": "Response sent"}
