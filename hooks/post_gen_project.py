@@ -28,12 +28,9 @@ CHOICES = [
     ("app/handlers/stock_solution.py", "lesson", ["solution"], "app/handlers/stock.py"),
     ("app/handlers/deliveries.py", "lesson", ["solution"], "app/handlers/deliveries.py"),
     ("lesson/grade.py", "lesson", ["solution"], "lesson/grade.py"),
-    ("tests/test_grade.py", "lesson", ["solution"], "tests/test_grade.py"),
     ("tests/test_tutorial.py", "lesson", LEARNING, "tests/test_tutorial.py"),
     ("tests/test_quiz.py", "lesson", LEARNING, "tests/test_quiz.py"),
     ("tests/test_exercises.py", "lesson", LEARNING, "tests/test_exercises.py"),
-    ("tests/test_recorder.py", "lesson", LEARNING, "tests/test_recorder.py"),
-    ("tests/test_live.py", "lesson", LEARNING, "tests/test_live.py"),
     (".github/workflows/lesson.yml", "lesson", LEARNING, ".github/workflows/lesson.yml"),
     ("lesson", "lesson", LEARNING, "lesson"),  # after the files in it
     (".github/workflows/ci.yml", "broker", ["none"], ".github/workflows/ci.yml"),

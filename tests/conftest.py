@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from tools import COMBINATIONS, TEMPLATE, generate, named, succeed, tracked
 
+collect_ignore = ["in_project"]  # test_lesson.py runs those where they belong
 NO_SKIPS = "EVTEMPLATE_NO_SKIPS" in os.environ
 
 

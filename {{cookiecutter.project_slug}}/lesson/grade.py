@@ -29,7 +29,7 @@ from lesson.tutorial import LessonError
 
 ROOT = Path(__file__).parent.parent
 BROUGHT = ("app", "TUTORIAL.md")  # of a folder; the rest is ours
-NO_GRADE = ("grade.py", "test_grade.py", "test_live.py", "test_quiz.py", "test_recorder.py")
+NO_GRADE = ("grade.py", "test_quiz.py")
 EXERCISES = ("exercise1", "exercise2", "exercise3")
 KEPT = ("PATH", "SYSTEMROOT", "TEMP", "TMP", "TMPDIR")  # of the environment; the rest is private
 WARNING = "This runs the code in these folders, as you, on this machine."

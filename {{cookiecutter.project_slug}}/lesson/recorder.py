@@ -1,4 +1,8 @@
-"""The recorder: sees requests and the bus's events, and keeps a step for each."""
+"""The recorder: sees requests and the bus's events, and keeps a step for each.
+
+A load test makes thousands of them a second, and must not be slowed down: the first MEMORY of each
+second become steps, the others are only counted.
+"""
 
 import asyncio
 import itertools
@@ -6,7 +10,7 @@ import os
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -15,14 +19,15 @@ from typing import Any, TextIO
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import bus
-from app.events import Event, Shutdown, Startup
+from app.events import Event
 from app.watch import Watcher, watch
 from lesson.history import History
-from lesson.steps import LONG, Call, Request, Step, UnderWay
+from lesson.steps import LONG, ROWS, Call, Request, Step, UnderWay, called
 
 MEMORY = 200  # steps of this run that are kept
-AT_ONCE = 20  # steps that are written as they end ...
-BURST = 1.0  # ... in so many seconds; what comes on top of them waits for their end
+AT_ONCE = 20  # steps that are written as they end; after those, all that is new is written ...
+SECOND = 1.0  # ... once in so many seconds, until there was a pause of as many
+LANDMARKS = [event_type.__name__ for event_type in ROWS]
 
 _now: ContextVar[UnderWay | None] = ContextVar("now", default=None)
 
@@ -32,9 +37,11 @@ class _Stdout:
 
     def __init__(self, stdout: TextIO) -> None:
         self._stdout = stdout
+        self.flush = stdout.flush
 
     def write(self, text: str) -> int:
-        if (now := _now.get()) and not now.ended:
+        now = _now.get()
+        if now and not now.ended:
             now.printed = (now.printed + text)[:LONG]
         return self._stdout.write(text)
 
@@ -48,17 +55,20 @@ class Recorder(Watcher):
     def __init__(self, history: History) -> None:
         self.history = history
         self.run = ""
-        self.ended = 0  # steps of this run, also those that are no longer kept
+        self.ended = 0  # steps of this run, also those that are no longer in memory
         self.running: dict[int, Request | Call] = {}
+        self.running_too = 0  # requests that are only counted
         self._earlier: list[Step] = []
-        self._latest: deque[Request | Call] = deque(maxlen=MEMORY)
-        self._landmarks: deque[Call] = deque(maxlen=50)  # rows 1 and 3 outlive any load
+        self._fresh: list[Request | Call] = []  # not yet put into words
+        self._unwritten: list[Step] = []
+        self._only_count = False  # until all that is new is written
+        self._latest: deque[Step] = deque(maxlen=MEMORY)
+        self._landmarks: deque[Step] = deque(maxlen=50)
         self._calls: Counter[bus.Listener] = Counter()
         self._sequence = itertools.count(1)
-        self._changed: dict[Callable[[], None], asyncio.AbstractEventLoop] = {}
-        self._unwritten = 0
-        self._burst_began = 0.0
-        self._burst = 0
+        self._pages: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
+        self._last_write = 0.0
+        self._at_once = 0
         self._timer: asyncio.TimerHandle | None = None
 
     @contextmanager
@@ -67,7 +77,8 @@ class Recorder(Watcher):
         self.run = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{os.getpid()}"
         self._earlier = self.history.earlier()
         self._sequence = itertools.count(1)
-        self.ended = self._unwritten = self._burst = 0
+        self.ended = 0
+        self._last_write = 0.0
         for kept in (self.running, self._latest, self._landmarks, self._calls):
             kept.clear()
         try:
@@ -82,54 +93,77 @@ class Recorder(Watcher):
 
     def latest(self, count: int) -> list[Step]:
         """Return the last `count` steps of this run, in the order in which they ended."""
+        self._put_into_words()
         first = max(0, len(self._latest) - count)
-        return [step.as_step(self.run) for step in itertools.islice(self._latest, first, None)]
+        return list(itertools.islice(self._latest, first, None))
 
     def calls(self) -> dict[str, int]:
         """Return how often each listener was called in this run, by its dotted name."""
         return {bus.name_of(listener): count for listener, count in self._calls.items()}
 
     @contextmanager
-    def telling(self, changed: Callable[[], None]) -> Iterator[None]:
-        """Call `changed` in this event loop whenever a step begins or ends."""
-        self._changed[changed] = asyncio.get_running_loop()
+    def telling(self, changed: asyncio.Event) -> Iterator[None]:
+        """Set `changed`, which belongs to this event loop, whenever a step begins or ends."""
+        self._pages[changed] = asyncio.get_running_loop()
         try:
             yield
         finally:
-            del self._changed[changed]
+            del self._pages[changed]
 
     # What is seen: requests, events that nobody hears, calls of listeners.
 
     async def request(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Let `app` answer a request, as an ASGI middleware does, and record it."""
+        if self._only_count:
+            await self._count(app, scope, receive, send)
+            return
         now = Request(next(self._sequence), scope)
 
-        async def watched_send(message: Message) -> None:
+        def watched_send(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
                 now.status = message["status"]
             elif message["type"] == "http.response.body":
-                if not now.body:
-                    now.body = message.get("body", b"")[:LONG]
+                now.body = now.body or message.get("body", b"")[:LONG]
                 if not message.get("more_body") and now.status < 500:
-                    now.endpoint = scope.get("endpoint")
                     self._end(now)  # the user has the response; background tasks may follow
-            await send(message)
+            return send(message)
 
         self._begin(now)
         token = _now.set(now)
         try:
             await app(scope, receive, watched_send)
         except BaseException as error:
-            now.error = error if not now.ended else now.error
+            if not now.ended:
+                now.error = error
             raise
         finally:
             _now.reset(token)
             if not now.ended:
-                now.endpoint = scope.get("endpoint")
                 self._end(now)
+
+    async def _count(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        status = 0
+
+        def watched_send(message: Message) -> Awaitable[None]:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            return send(message)
+
+        self.running_too += 1
+        try:
+            await app(scope, receive, watched_send)
+        finally:
+            self.running_too -= 1
+            if listener := called(scope, status):
+                self._calls[listener] += 1
+            if self._pages:
+                self._tell()
 
     def emitted(self, event: Event) -> None:
         """Note an event in the step that emits it; record it if nobody hears it."""
+        if self._only_count and type(event) not in ROWS:
+            return
         parent = _now.get()
         name = type(event).__name__
         if parent and not parent.ended and name not in parent.emits:
@@ -141,6 +175,9 @@ class Recorder(Watcher):
 
     async def call(self, listener: bus.Listener, proceed: bus.Listener, event: Event) -> Any:
         """Record one call of a listener."""
+        if self._only_count and type(event) not in ROWS:  # rows 1 and 3 outlive any load
+            self._calls[listener] += 1
+            return await proceed(event)
         now = Call(next(self._sequence), event, listener, _now.get())
         self._begin(now)
         token = _now.set(now)
@@ -159,27 +196,34 @@ class Recorder(Watcher):
 
     def _begin(self, now: Request | Call) -> None:
         self.running[now.sequence] = now
-        if self._changed:
+        if self._pages:
             self._tell()
 
     def _end(self, now: Request | Call) -> None:
-        now.end()
-        self.running.pop(now.sequence, None)
-        if now.listener:
-            self._calls[now.listener] += 1
-        self._latest.append(now)
-        if isinstance(now, Call) and now.event in (Startup, Shutdown):
-            self._landmarks.append(now)
+        now.ended = time.perf_counter()
+        del self.running[now.sequence]
+        if listener := now.listener:
+            self._calls[listener] += 1
+        self._fresh.append(now)
         self.ended += 1
-        self._unwritten += 1
         if self._timer is None:
             self._write_soon()
-        if self._changed:
+        elif len(self._fresh) + len(self._unwritten) >= MEMORY:
+            self._only_count = True
+        if self._pages:
             self._tell()
 
+    def _put_into_words(self) -> None:
+        steps = [now.as_step(self.run) for now in self._fresh]
+        self._fresh.clear()
+        self._unwritten += steps
+        self._latest += steps
+        self._landmarks += [step for step in steps if step["type"] in LANDMARKS]
+
     def _kept(self) -> list[Step]:
-        steps = {step.sequence: step for step in (*self._landmarks, *self._latest)}
-        return [steps[sequence].as_step(self.run) for sequence in sorted(steps)]
+        self._put_into_words()
+        steps = {step["sequence"]: step for step in (*self._landmarks, *self._latest)}
+        return [steps[sequence] for sequence in sorted(steps)]
 
     def _write_soon(self) -> None:
         """Write at once what a person makes happen, and what a load test does once a second.
@@ -187,23 +231,26 @@ class Recorder(Watcher):
         So kill -9 loses no step that ended, or the last second of a load test. Nothing waits for
         the disk itself: what was written outlives the process, and need not outlive the machine.
         """
-        now = time.monotonic()
-        if now - self._burst_began > BURST:
-            self._burst_began, self._burst = now, 0
-        self._burst += 1
-        if self._burst <= AT_ONCE:
+        if time.monotonic() - self._last_write > SECOND:
+            self._at_once = AT_ONCE
+        if self._at_once:
+            self._at_once -= 1
             self._write()
         else:
-            self._timer = asyncio.get_running_loop().call_later(BURST, self._write)
+            self._timer = asyncio.get_running_loop().call_later(SECOND, self._write)
 
     def _write(self) -> None:
         if self._timer:
             self._timer.cancel()
             self._timer = None
-        new, self._unwritten = self._unwritten, 0
-        if new:
-            self.history.add(self.run, self.latest(new), self._kept)
+        self._last_write = time.monotonic()
+        self._put_into_words()
+        if self._unwritten:
+            self.history.add(self.run, self._unwritten, self._kept)
+            self._unwritten.clear()
+        self._only_count = False
 
     def _tell(self) -> None:
-        for changed, loop in self._changed.items():
-            loop.call_soon_threadsafe(changed)
+        for changed, loop in self._pages.items():
+            if not changed.is_set():
+                loop.call_soon_threadsafe(changed.set)

@@ -104,7 +104,7 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
         changed = asyncio.Event()
         # The page never speaks: whatever comes is that it left, or that the server stops.
         left = asyncio.create_task(socket.receive())
-        with recorder.telling(changed.set):
+        with recorder.telling(changed):
             seen = recorder.ended
             try:
                 while not left.done():
@@ -165,10 +165,13 @@ def asked(question: quiz.Question | quiz.Because, given: answers.Answers) -> dic
 def news(recorder: Recorder, seen: int) -> tuple[int, dict[str, Any]]:
     """Return how many steps there are now, and what a page that has `seen` so many must learn."""
     ended = recorder.ended
+    running = [now.label for now in list(recorder.running.values())[:NEWS]]
+    if recorder.running_too:
+        running.append(f"{recorder.running_too} more")
     return ended, {
         "run": recorder.run,
         "ended": ended,
         "steps": recorder.latest(min(ended - seen, NEWS)),
         "calls": recorder.calls(),
-        "running": [now.label for now in list(recorder.running.values())[:NEWS]],
+        "running": running,
     }

@@ -46,28 +46,22 @@ class Step(TypedDict):
 
 
 class UnderWay:
-    """What every step notes from its begin to its end; kept small, as requests are many."""
+    """What every step notes while it runs: next to nothing, as a load test makes thousands a second.
 
-    __slots__ = ("began", "duration", "emits", "ended", "error", "printed", "sequence", "started")
+    `as_step` puts it into words, once, when somebody reads it or when it is written.
+    """
 
-    step: int | None
-    cause: int | None
-    label: str
+    step: int | None = None
+    cause: int | None = None
+    emits: tuple[str, ...] = ()
+    printed = ""
+    error: BaseException | None = None
+    ended = 0.0  # on the clock of `started`; 0 while it runs
 
     def __init__(self, sequence: int) -> None:
         self.sequence = sequence
-        self.emits: tuple[str, ...] = ()
-        self.printed = ""
-        self.error: BaseException | None = None
-        self.ended = False
-        self.duration = 0.0
         self.began = time.time()
         self.started = time.perf_counter()
-
-    def end(self) -> None:
-        """Stop the clock; what it emits or prints from now on does not count."""
-        self.duration = time.perf_counter() - self.started
-        self.ended = True
 
     def did(self, returned: str) -> str:
         """Say what the handler printed and returned (the same text once), or how it failed."""
@@ -88,40 +82,39 @@ class UnderWay:
         """Return when it began, as ISO 8601."""
         return datetime.fromtimestamp(self.began, UTC).isoformat(timespec="milliseconds")
 
+    def duration(self) -> float:
+        """Return how long it ran, in seconds."""
+        return round(self.ended - self.started, 6)
+
 
 class Request(UnderWay):
-    """A request; put into words only when somebody reads it, which a load test does not."""
+    """A request."""
 
-    __slots__ = ("body", "endpoint", "method", "path", "query", "status")
-
-    step, cause = REQUEST[0], None
+    step = REQUEST[0]
+    status = 0
+    body = b""
 
     def __init__(self, sequence: int, scope: Scope) -> None:
         super().__init__(sequence)
-        self.method: str = scope["method"]
-        self.path: str = scope["path"]
-        self.query: bytes = scope["query_string"]
-        self.endpoint: bus.Listener | None = None
-        self.status = 0
-        self.body = b""
+        self.scope = scope
 
     @property
-    def label(self) -> str:  # type: ignore[override]
+    def label(self) -> str:
         """Return what the page calls it while it runs."""
-        return f"{self.method} {self.path}"[:LONG]
+        return f"{self.scope['method']} {self.scope['path']}"[:LONG]
 
     @property
     def listener(self) -> bus.Listener | None:
-        """Return the route handler; None if there is no such route, or if the input is refused."""
-        return None if self.status == HTTPStatus.UNPROCESSABLE_ENTITY else self.endpoint
+        """Return the route handler, if it was called."""
+        return called(self.scope, self.status)
 
     def as_step(self, run: str) -> Step:
         """Return it as a row."""
-        text = self.body[:LONG].decode(errors="replace")
-        query = self.query.decode(errors="replace")
+        text = self.body.decode(errors="replace")
+        query = self.scope["query_string"].decode(errors="replace")
         if self.listener:
             action = "Route handler triggered"
-        elif self.endpoint:
+        elif self.scope.get("endpoint"):
             action = "Input refused, route handler not triggered"
         else:
             action = "No route handler triggered"
@@ -134,7 +127,7 @@ class Request(UnderWay):
             "handler_output": self.did(f"{self.status} {text}"),
             "next_action": self.then(REQUEST[2]),
             "time": self.time(),
-            "duration": round(self.duration, 6),
+            "duration": self.duration(),
             "cause": None,
             "type": "request",
             "detail": f"{self.label}{'?' if query else ''}{query}"[:LONG],
@@ -148,7 +141,8 @@ class Request(UnderWay):
 class Call(UnderWay):
     """One call of a listener, or (with no listener) an event that nobody hears."""
 
-    __slots__ = ("cause", "detail", "event", "fields", "listener", "output", "step", "value")
+    output = ""  # what the listener returned, as Python writes it, unless it is a text
+    value: str | None = None
 
     def __init__(
         self,
@@ -158,50 +152,58 @@ class Call(UnderWay):
         parent: UnderWay | None,
     ) -> None:
         super().__init__(sequence)
-        self.event = type(event)
+        self.event = event
         self.listener = listener
-        self.step, self.cause = (parent.step, parent.sequence) if parent else (None, None)
-        self.fields, self.detail = _fields(event)
-        self.output = ""
-        self.value: str | None = None
+        if parent:
+            self.step, self.cause = parent.step, parent.sequence
 
     @property
-    def label(self) -> str:  # type: ignore[override]
+    def label(self) -> str:
         """Return what the page calls it while it runs."""
-        return self.event.__name__
+        return type(self.event).__name__
 
     def returned(self, output: Any) -> None:
         """Note what the listener returned, as it is now."""
-        self.output = "" if output is None else shorten.repr(output)
-        self.value = output[:LONG] if isinstance(output, str) else self.output or None
+        if isinstance(output, str):
+            self.value = output
+        elif output is not None:
+            self.value = self.output = shorten.repr(output)
 
     def as_step(self, run: str) -> Step:
         """Return it as a row."""
-        step, label, otherwise = ROWS.get(self.event, (self.step, self.label, "No further events"))
+        row = (self.step, self.label, "No further events")
+        step, name, otherwise = ROWS.get(type(self.event), row)
         action = "No listener triggered"
         if self.listener:
-            name = getattr(self.listener, "__name__", type(self.listener).__name__)
-            action = f"{name} listener triggered"
+            called = getattr(self.listener, "__name__", type(self.listener).__name__)
+            action = f"{called} listener triggered"
         if self.error is not None:
             otherwise = "The other listeners still run, then emit raises"
+        fields, detail = _fields(self.event)
+        output = self.output or ("" if self.value is None else shorten.repr(self.value))
         return {
             "run": run,
             "sequence": self.sequence,
             "step": step,
-            "event": label,
+            "event": name,
             "listener_action": action,
-            "handler_output": self.did(self.output) if self.listener else "No action",
+            "handler_output": self.did(output) if self.listener else "No action",
             "next_action": self.then(otherwise),
             "time": self.time(),
-            "duration": round(self.duration, 6),
+            "duration": self.duration(),
             "cause": self.cause,
-            "type": self.event.__name__,
-            "detail": self.detail,
-            "value": self.value,
+            "type": self.label,
+            "detail": detail,
+            "value": None if self.value is None else self.value[:LONG],
             "failed": self.error is not None,
             "listener": bus.name_of(self.listener) if self.listener else None,
-            "fields": self.fields,
+            "fields": fields,
         }
+
+
+def called(scope: Scope, status: int) -> bus.Listener | None:
+    """Return the route handler; None if there is no such route, or if the input is refused."""
+    return None if status == HTTPStatus.UNPROCESSABLE_ENTITY else scope.get("endpoint")
 
 
 def _fields(event: Event) -> tuple[dict[str, Any] | None, str]:

@@ -18,13 +18,14 @@ from starlette.websockets import WebSocketDisconnect
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+import lesson
 from app.events import Event
 from app.main import app as inner
 from lesson import quiz
 from lesson.live import watched
 from lesson.routes import LARGEST_BODY
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(lesson.__file__).parent.parent
 ORDER = {"order_id": "6ba7b810-9dad-11d1-80b4-00c04fd430c8", "item": "tea", "quantity": 2}
 
 signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send")

@@ -180,7 +180,7 @@ def test_what_a_person_does_is_written_at_once(client: TestClient, tmp_path: Pat
 
 
 def test_a_burst_is_written_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder, "BURST", 60)
+    monkeypatch.setattr(recorder, "SECOND", 60)
     with TestClient(watched(inner, tmp_path)) as client:
         for number in range(3 * recorder.AT_ONCE):
             client.get(f"/{number}")
@@ -188,6 +188,24 @@ def test_a_burst_is_written_in_the_end(tmp_path: Path, monkeypatch: pytest.Monke
         assert file.read_text(encoding="utf-8").count("\n") == recorder.AT_ONCE
 
     assert len(restart(tmp_path)) == 3 * recorder.AT_ONCE + 2  # and Startup and Shutdown
+
+
+def test_a_load_test_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder, "SECOND", 60)
+    monkeypatch.setattr(recorder, "MEMORY", 30)
+    with TestClient(watched(inner, tmp_path), base_url="http://127.0.0.1:8000") as client:
+        for _ in range(40):
+            client.post("/orders", json={"item": "tea", "quantity": 1})
+        client.post("/orders", json={})  # refused: its handler is not called
+        kept = steps(client)
+        with client.websocket_connect("ws://127.0.0.1:8000/lesson/live") as live:
+            counted = live.receive_json()["calls"]
+
+    # 20 are written at once, 30 wait for the end of the second, and so does what began before.
+    assert [kept[0]["type"], len(kept), kept[-1]["sequence"]] == ["Startup", 31, 51]
+    names = "place_order", "send_receipt"
+    assert [counted[f"app.handlers.orders.{name}"] for name in names] == [40, 40]
+    assert restart(tmp_path)[-1]["type"] == "Shutdown"
 
 
 def test_a_torn_line_is_survived(tmp_path: Path) -> None:
