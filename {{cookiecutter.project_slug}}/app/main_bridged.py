@@ -20,6 +20,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(
     title="{{ cookiecutter.project_name }}",
     lifespan=lifespan,
+    responses=bridge.RESPONSES,
 )
 for router in handlers.load():
     app.include_router(router)
