@@ -12,6 +12,7 @@ from tools import CHOICES, COMBINATIONS_OF_CODE, generate, named, run, succeed
 
 ALWAYS = """
 .devcontainer/devcontainer.json .dockerignore .editorconfig .gitattributes .github/dependabot.yml
+.github/workflows/audit.yml
 .github/workflows/ci.yml .gitignore .pre-commit-config.yaml Dockerfile README.md compose.yaml
 pyproject.toml app/__init__.py app/bus.py app/events.py app/handlers/__init__.py
 app/handlers/orders.py app/handlers/requests.py app/handlers/shutdown.py app/handlers/startup.py

@@ -15,6 +15,8 @@ def test_main() -> None:
     assert difference("main.py", "main_bridged.py") == [
         "- from app import handlers",
         "+ from app import bridge, handlers",
+        '-     responses={400: {"description": "The body of the request cannot be read"}},',
+        "+     responses=bridge.RESPONSES,",
         "+ bridge.build(app)",
     ]
 

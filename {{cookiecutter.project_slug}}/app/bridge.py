@@ -16,6 +16,10 @@ from app.delivery import EngineUnusable, EventNotStored
 from app.events import Event, SharedEvent
 
 RETRY_AFTER = 5  # seconds
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    400: {"description": "The body of the request cannot be read"},
+    503: {"description": "The engine is away, and nothing has happened; try again later"},
+}
 
 router = APIRouter()
 _engine: Engine | None = None
@@ -106,7 +110,7 @@ async def _try_later(request: Request, error: Exception) -> Response:
     return JSONResponse({"detail": "This cannot be done now. Try again later."}, 503, headers)
 
 
-@router.get("/health", responses={503: {"description": "The engine is away"}})
+@router.get("/health")
 async def health(response: Response) -> dict[str, str]:
     if _engine and not await _engine.answers():
         response.status_code = 503

@@ -20,5 +20,6 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(
     title="{{ cookiecutter.project_name }}",
     lifespan=lifespan,
+    responses={400: {"description": "The body of the request cannot be read"}},
 )
 handlers.load()  # they put their routes on `app`, so they come after it

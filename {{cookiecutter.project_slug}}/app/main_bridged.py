@@ -20,6 +20,7 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(
     title="{{ cookiecutter.project_name }}",
     lifespan=lifespan,
+    responses=bridge.RESPONSES,
 )
 handlers.load()  # they put their routes on `app`, so they come after it
 bridge.build(app)

@@ -107,7 +107,8 @@ def test_an_engine_that_is_not_there_stops_the_start(monkeypatch: pytest.MonkeyP
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     scheme = DEFAULT_URL.partition(":")[0]
-    monkeypatch.setenv("BROKER_URL", f"{scheme}://me:secret@{address}")
+    url = f"{scheme}://{address}".replace("//", "//me:secret@")
+    monkeypatch.setenv("BROKER_URL", url)
 
     with pytest.raises(EngineUnusable, match=address) as raised, TestClient(app):
         pass
