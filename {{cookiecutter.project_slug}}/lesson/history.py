@@ -6,6 +6,7 @@ one of a reload, or the workers of a server. Nobody writes what another reads an
 
 import json
 import logging
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 RUNS = 10  # files that are kept
 STEPS = 100  # of each earlier run that are shown
+RECENT = 3600.0  # seconds after which another instance that did nothing is not looked at
 LINES = 1000  # after which a file is written anew, with what is in memory
 
 
@@ -23,6 +25,7 @@ class History:
         self.folder = folder
         self._run = ""
         self._lines = 0
+        self._others: dict[Path, tuple[int, list[Any]]] = {}  # when it was written, its steps
 
     def earlier(self) -> list[Any]:
         """Return the steps of the last runs, oldest first; files older than those go."""
@@ -31,6 +34,18 @@ class History:
             with suppress(OSError):  # another process has it open, on Windows: the next time then
                 file.unlink()
         return [step for file in files[-RUNS:] for step in _read(file)]
+
+    def others(self, run: str) -> list[Any]:
+        """Return the last steps of the instances that ran lately, without those of `run`."""
+        now, before, self._others = time.time(), self._others, {}
+        for file in sorted(self.folder.glob("*.jsonl")):
+            with suppress(OSError):  # it is gone: another instance has started and tidied up
+                written = file.stat().st_mtime_ns
+                if file.stem != run and now - written / 1e9 < RECENT:
+                    known = before.get(file)
+                    fresh = known is None or known[0] != written
+                    self._others[file] = (written, _read(file)) if fresh else known
+        return [step for _, steps in self._others.values() for step in steps]
 
     def add(self, run: str, new: Sequence[Any], kept: Callable[[], Sequence[Any]]) -> None:
         """Write the `new` steps of `run`; `kept()` gives all that are worth keeping."""
