@@ -6,15 +6,14 @@ one of a reload, or the workers of a server. Nobody writes what another reads an
 
 import json
 import logging
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 RUNS = 10  # files that are kept
 STEPS = 100  # of each earlier run that are shown
-RECENT = 3600.0  # seconds after which another instance that did nothing is not looked at
 LINES = 1000  # after which a file is written anew, with what is in memory
 
 
@@ -35,13 +34,13 @@ class History:
                 file.unlink()
         return [step for file in files[-RUNS:] for step in _read(file)]
 
-    def others(self, run: str) -> list[Any]:
-        """Return the last steps of the instances that ran lately, without those of `run`."""
-        now, before, self._others = time.time(), self._others, {}
+    def others(self, run: str, since: datetime) -> list[Any]:
+        """Return the last steps of the runs beside `run` that have written something `since`."""
+        before, self._others = self._others, {}
         for file in sorted(self.folder.glob("*.jsonl")):
             with suppress(OSError):  # it is gone: another instance has started and tidied up
                 written = file.stat().st_mtime_ns
-                if file.stem != run and now - written / 1e9 < RECENT:
+                if file.stem != run and written / 1e9 >= since.timestamp():
                     known = before.get(file)
                     fresh = known is None or known[0] != written
                     self._others[file] = (written, _read(file)) if fresh else known

@@ -40,11 +40,15 @@ class Instances:
         self._looked = 0.0
 
     def handled(self) -> list[Handled] | None:
-        """Return the last calls of listeners, oldest first; None if no engine carries events."""
+        """Return the last calls of listeners since this run began, oldest first.
+
+        None if no engine carries events.
+        """
         if not (os.environ.get("BROKER_URL") and find_spec("app.broker")):
             return None
         if time.monotonic() - self._looked >= LOOK:
-            self._others = self._recorder.history.others(self._recorder.run)
+            run, began = self._recorder.run, self._recorder.began
+            self._others = self._recorder.history.others(run, began)
             self._looked = time.monotonic()
         calls = [
             step
@@ -52,7 +56,8 @@ class Instances:
             if step["type"] not in ("request", *LANDMARKS)
         ]
         senders = {_id(step): _process(step) for step in calls if step["listener"] is None}
-        handled = [step for step in calls if step["listener"]]
+        began = self._recorder.began.isoformat(timespec="milliseconds")
+        handled = [step for step in calls if step["listener"] and step["time"] >= began]
         handled.sort(key=lambda step: step["time"])
         return [_row(step, senders.get(_id(step))) for step in handled[-ROWS:]]
 

@@ -54,6 +54,7 @@ class Recorder(Watcher):
     def __init__(self, history: History) -> None:
         self.history = history
         self.run = ""
+        self.began = datetime.now(UTC)
         self.ended = 0  # steps of this run, also those that are no longer in memory
         self.running: dict[int, Request | Call] = {}
         self.running_too = 0  # requests that are only counted
@@ -73,7 +74,8 @@ class Recorder(Watcher):
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Record a run of the app: from before it starts until after it has stopped."""
-        self.run = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{os.getpid()}"
+        self.began = datetime.now(UTC)
+        self.run = f"{self.began:%Y%m%dT%H%M%S.%f}-{os.getpid()}"
         self._earlier = self.history.earlier()
         self._sequence = itertools.count(1)
         self.ended = 0

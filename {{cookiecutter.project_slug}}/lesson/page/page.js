@@ -301,7 +301,7 @@ function showInstances() {
   for (const { process } of handled) counts.set(process, (counts.get(process) ?? 0) + 1);
   const shares = [...counts].map(([process, count]) => `${name(process)}${process === own ? " (this page)" : ""} handled ${count}`);
   text_($("#shares"), handled.length ? `Of the last ${handled.length}, ${shares.join(", ")}.` : `This page is of ${name(own)}. No event was handled yet.`);
-  body($("#handled"), [...handled].reverse().slice(0, SHOWN).map((step) => el("tr", { role: "row" },
+  body($("#handled"), [...handled].reverse().map((step) => el("tr", { role: "row" },
     head(step.event, el("small", { text: step.detail })),
     cell("Listener", el("code", { text: short(step.listener) })),
     cell("Instance", mark(step.run === now.run ? "done" : "open", name(step.process)),
