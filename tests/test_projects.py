@@ -25,7 +25,7 @@ lesson/__main__.py lesson/answers.py lesson/exercises.py lesson/quiz.py lesson/q
 lesson/sample.py lesson/tutorial.py tests/test_exercises.py tests/test_quiz.py
 tests/test_tutorial.py lesson/catalog.py lesson/guard.py lesson/history.py lesson/live.py
 lesson/recorder.py lesson/routes.py lesson/steps.py lesson/page/forms.js lesson/page/icon.svg
-lesson/page/index.html lesson/page/page.css lesson/page/page.js
+lesson/page/index.html lesson/page/page.css lesson/page/page.js lesson/instances.py
 """
 SOLUTION = "app/handlers/deliveries.py lesson/grade.py"
 BROKER = """

@@ -8,6 +8,7 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ class History:
         self.folder = folder
         self._run = ""
         self._lines = 0
+        self._others: dict[Path, tuple[int, list[Any]]] = {}  # when it was written, its steps
 
     def earlier(self) -> list[Any]:
         """Return the steps of the last runs, oldest first; files older than those go."""
@@ -31,6 +33,18 @@ class History:
             with suppress(OSError):  # another process has it open, on Windows: the next time then
                 file.unlink()
         return [step for file in files[-RUNS:] for step in _read(file)]
+
+    def others(self, run: str, since: datetime) -> list[Any]:
+        """Return the last steps of the runs beside `run` that have written something `since`."""
+        before, self._others = self._others, {}
+        for file in sorted(self.folder.glob("*.jsonl")):
+            with suppress(OSError):  # it is gone: another instance has started and tidied up
+                written = file.stat().st_mtime_ns
+                if file.stem != run and written / 1e9 >= since.timestamp():
+                    known = before.get(file)
+                    fresh = known is None or known[0] != written
+                    self._others[file] = (written, _read(file)) if fresh else known
+        return [step for _, steps in self._others.values() for step in steps]
 
     def add(self, run: str, new: Sequence[Any], kept: Callable[[], Sequence[Any]]) -> None:
         """Write the `new` steps of `run`; `kept()` gives all that are worth keeping."""

@@ -22,12 +22,11 @@ from app import bus
 from app.events import Event
 from app.watch import Watcher, watch
 from lesson.history import History
-from lesson.steps import LONG, ROWS, Call, Request, Step, UnderWay, called
+from lesson.steps import LANDMARKS, LONG, ROWS, Call, Request, Step, UnderWay, called
 
 MEMORY = 200  # steps of this run that are kept
 AT_ONCE = 20  # steps that are written as they end; after those, all that is new is written ...
 SECOND = 1.0  # ... once in so many seconds, until there was a pause of as many
-LANDMARKS = [event_type.__name__ for event_type in ROWS]
 
 _now: ContextVar[UnderWay | None] = ContextVar("now", default=None)
 
@@ -55,6 +54,7 @@ class Recorder(Watcher):
     def __init__(self, history: History) -> None:
         self.history = history
         self.run = ""
+        self.began = datetime.now(UTC)
         self.ended = 0  # steps of this run, also those that are no longer in memory
         self.running: dict[int, Request | Call] = {}
         self.running_too = 0  # requests that are only counted
@@ -74,7 +74,8 @@ class Recorder(Watcher):
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Record a run of the app: from before it starts until after it has stopped."""
-        self.run = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}-{os.getpid()}"
+        self.began = datetime.now(UTC)
+        self.run = f"{self.began:%Y%m%dT%H%M%S.%f}-{os.getpid()}"
         self._earlier = self.history.earlier()
         self._sequence = itertools.count(1)
         self.ended = 0
@@ -161,7 +162,7 @@ class Recorder(Watcher):
                 self._tell()
 
     def emitted(self, event: Event) -> None:
-        """Note an event in the step that emits it; record it if nobody hears it."""
+        """Note an event in the step that emits it; record it if nobody is called for it here."""
         if self._only_count and type(event) not in ROWS:
             return
         parent = _now.get()
@@ -170,6 +171,7 @@ class Recorder(Watcher):
             parent.emits += (name,)
         if not bus.calls[type(event)]:
             now = Call(next(self._sequence), event, None, parent)
+            now.engine = bool(bus.listeners(type(event)))
             self._begin(now)
             self._end(now)
 
@@ -186,7 +188,7 @@ class Recorder(Watcher):
             now.returned(output)
             return output
         except BaseException as error:
-            now.error = error
+            now.error, now.engine = error, not bus.calls[type(event)]
             raise
         finally:
             _now.reset(token)

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 
 from app.bus import emit
 from lesson import answers, catalog, quiz
+from lesson.instances import LOOK, Instances
 from lesson.recorder import Recorder
 from lesson.tutorial import LessonError
 
@@ -38,6 +39,7 @@ class Answer(BaseModel):
 def site(app: FastAPI, recorder: Recorder) -> FastAPI:
     """Return an app with all that is under /lesson, about `app` and what `recorder` saw of it."""
     router = APIRouter(prefix="/lesson")
+    instances = Instances(recorder)
 
     # Named one by one, as Windows may have another idea of what a .js file is.
     @router.get("")
@@ -63,6 +65,10 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
     @router.get("/steps")
     async def steps() -> JSONResponse:
         return JSONResponse(recorder.steps())
+
+    @router.get("/instances")
+    async def handled() -> JSONResponse:
+        return JSONResponse(instances.handled())
 
     @router.get("/about")
     def about() -> dict[str, Any]:
@@ -109,9 +115,15 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
             try:
                 while not left.done():
                     seen, message = news(recorder, seen)
-                    await socket.send_json(message)
+                    handled = instances.handled()
+                    await socket.send_json(message | {"handled": handled})
                     waiting = asyncio.create_task(changed.wait())
-                    await asyncio.wait({waiting, left}, return_when=asyncio.FIRST_COMPLETED)
+                    done = False
+                    while not done:
+                        ended, _ = await asyncio.wait(
+                            {waiting, left}, timeout=LOOK, return_when=asyncio.FIRST_COMPLETED
+                        )
+                        done = bool(ended) or instances.handled() != handled
                     waiting.cancel()
                     await asyncio.wait({left}, timeout=PAUSE)
                     changed.clear()

@@ -19,6 +19,7 @@ ROWS = {
     Shutdown: (3, "App shuts down", "App stops"),
 }
 REQUEST = (2, "User sends request", "Wait for next request")
+LANDMARKS = [event_type.__name__ for event_type in ROWS]
 
 shorten = reprlib.Repr()
 shorten.maxstring = shorten.maxother = LONG
@@ -139,8 +140,9 @@ class Request(UnderWay):
 
 
 class Call(UnderWay):
-    """One call of a listener, or (with no listener) an event that nobody hears."""
+    """One call of a listener, or (with no listener) an event that nobody here is called for."""
 
+    engine = False  # takes care of what comes next, here or in another process
     output = ""  # what the listener returned, as Python writes it, unless it is a text
     value: str | None = None
 
@@ -173,12 +175,16 @@ class Call(UnderWay):
         """Return it as a row."""
         row = (self.step, self.label, "No further events")
         step, name, otherwise = ROWS.get(type(self.event), row)
-        action = "No listener triggered"
+        action = "Handed to the engine" if self.engine else "No listener triggered"
         if self.listener:
             called = getattr(self.listener, "__name__", type(self.listener).__name__)
             action = f"{called} listener triggered"
-        if self.error is not None:
-            otherwise = "The other listeners still run, then emit raises"
+            if self.error is not None and self.engine:
+                otherwise = "The engine tries it again, or keeps it as a dead letter"
+            elif self.error is not None:
+                otherwise = "The other listeners still run, then emit raises"
+        elif self.engine:
+            otherwise = "Each listener is called, in one of the instances"
         fields, detail = _fields(self.event)
         output = self.output or ("" if self.value is None else shorten.repr(self.value))
         return {

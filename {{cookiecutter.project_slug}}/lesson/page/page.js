@@ -99,6 +99,7 @@ function show(added) {
   showTracker();
   showLog();
   showListeners();
+  showInstances();
   showPredictions();
   showState();
   play(added);
@@ -289,10 +290,32 @@ function showListeners() {
   body($("#who"), rows);
 }
 
+// With an engine, an event may be handled in another process than the one that this page is of.
+function showInstances() {
+  const handled = now.handled;
+  for (const node of [$("#instances"), $("nav [href='#instances']")]) node.hidden = !handled;
+  if (!handled) return;
+  const name = (process) => `process ${process}`;
+  const own = now.run.split("-").at(-1);
+  const counts = new Map([[own, 0]]);
+  for (const { process } of handled) counts.set(process, (counts.get(process) ?? 0) + 1);
+  const shares = [...counts].map(([process, count]) => `${name(process)}${process === own ? " (this page)" : ""} handled ${count}`);
+  text_($("#shares"), handled.length ? `Of the last ${handled.length}, ${shares.join(", ")}.` : `This page is of ${name(own)}. No event was handled yet.`);
+  body($("#handled"), [...handled].reverse().map((step) => el("tr", { role: "row" },
+    head(step.event, el("small", { text: step.detail })),
+    cell("Listener", el("code", { text: short(step.listener) })),
+    cell("Instance", mark(step.run === now.run ? "done" : "open", name(step.process)),
+      el("small", { text: [step.run === now.run ? "this page" : "", step.sent_by ? `sent by ${name(step.sent_by)}` : ""].filter(Boolean).join(", ") })),
+    cell("Handler Output", ...(step.failed ? [mark("failed", "failed"), " "] : []), step.handler_output.replace(/^Fails: /, "")),
+    cell("When", clock(step.time)))));
+}
+
 // The concept flow: each step of the app is played box by box; under load, only the last ones.
 
 let queue = [];
 let playing = false;
+
+const nobody = (step) => (step.listener_action === "No listener triggered" ? "nobody listens" : step.listener_action);
 
 async function play(added) {
   queue.push(...added.sort((a, b) => a.sequence - b.sequence));
@@ -304,7 +327,7 @@ async function play(added) {
     const heard = step.listener !== null;
     const emits = step.next_action.startsWith("Emits ");
     const says = [
-      step.event, heard ? short(step.listener) : "nobody listens", heard ? `calls ${short(step.listener)}` : "not this time",
+      step.event, heard ? short(step.listener) : nobody(step), heard ? `calls ${short(step.listener)}` : "not this time",
       heard ? step.handler_output : "not this time", emits ? step.next_action : "not this time", emits ? "Continues" : `Ends: ${step.next_action}`,
     ];
     boxes.forEach((box, index) => {
@@ -432,6 +455,7 @@ moment(2, async () => {
   const earlier = new Set((await recorded()).map(key));
   const response = await fetch("/orders", { method: "POST", headers: { "Content-Type": "application/json" }, body: '{"item": "tea", "quantity": 1}' });
   const rows = (await recorded()).filter((step) => !earlier.has(key(step)) && step.type === "OrderPlaced");
+  if (now.handled) return `Answered ${response.status}. The engine hands OrderPlaced to each listener: see which instance handled what.`;
   const names = rows.map((step) => (step.listener ? short(step.listener) : "nobody")).join(", ");
   return `Answered ${response.status}. One OrderPlaced made ${plural(rows.length, "row")}: ${names}.`;
 });
