@@ -86,7 +86,8 @@ def refusal(answers: Mapping[str, str]) -> str | None:
 
 def shown(text: str) -> str:
     """Return `text` as it can be printed: quoted, and cut if it is long."""
-    return ascii(text if len(text) <= 60 else text[:60] + "...")
+    quoted = ascii(text)
+    return quoted if len(quoted) <= 70 else f"{quoted[:60]}...{quoted[0]}"
 
 
 if __name__ == "__main__":

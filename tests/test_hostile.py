@@ -2,9 +2,13 @@
 
 import ast
 import json
+import keyword
+import os
 import re
+import sys
 import tomllib
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pre_gen_project
 import pytest
@@ -65,7 +69,7 @@ def test_a_refusal_is_one_sentence(question: str, text: str, slug: str) -> None:
         assert sentence.startswith((f"{question}: type ", "project_slug: type "))
         assert sentence.isascii()
         assert sentence.isprintable()
-        assert len(sentence) < 600
+        assert len(sentence) < 250
 
 
 def bake(out: Path, **given: str) -> Path:
@@ -85,12 +89,14 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bake(tmp_path_factory.mktemp("plain"))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=1000, deadline=None)
 @given(texts=st.fixed_dictionaries({question: ANY_TEXT for question in TEXTS}))
-def test_a_project_holds_what_was_typed(
-    texts: dict[str, str], plain: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    out = tmp_path_factory.mktemp("out")
+def test_a_project_holds_what_was_typed(texts: dict[str, str], plain: Path) -> None:
+    with TemporaryDirectory() as folder:
+        holds_or_is_not_there(texts, plain, Path(folder))
+
+
+def holds_or_is_not_there(texts: dict[str, str], plain: Path, out: Path) -> None:
     if sentence := pre_gen_project.refusal(answers(**texts)):
         with pytest.raises(FailedHookException, match=f"^{re.escape(sentence)}$"):
             bake(out, **texts)
@@ -105,7 +111,7 @@ def test_a_project_holds_what_was_typed(
     devcontainer = json.loads((project / ".devcontainer/devcontainer.json").read_text("utf-8"))
     assert devcontainer["name"] == texts["project_name"]
 
-    for path in plain.rglob("*.py"):
+    for path in plain.rglob("*.py"):  # the same code, so the same tests pass
         code = (project / path.relative_to(plain)).read_text(encoding="utf-8")
         expected = path.read_text(encoding="utf-8")
         if path.name.startswith("main"):
@@ -161,6 +167,29 @@ def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [mine]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such limit, and no /sys")
+@pytest.mark.parametrize("trouble", ["full", "read-only"])
+def test_a_folder_that_takes_no_project(trouble: str, tmp_path: Path) -> None:
+    """Full: the system takes no file of more than 4 KiB. Read-only: nobody, not even root, writes."""
+    out = tmp_path / "out"
+    out.mkdir()
+    if trouble == "read-only":
+        out.chmod(0o555)
+        if os.access(out, os.W_OK):  # as root
+            out = Path("/sys" if sys.platform == "linux" else "/System")
+    before = sorted(out.iterdir())
+    command = f'{"ulimit -f 8; " if trouble == "full" else ""}exec "$@"'
+    asked = ("cookiecutter", TEMPLATE, "--no-input", "--output-dir", out)
+
+    done = run("sh", "-c", command, "sh", *asked, cwd=tmp_path)
+
+    assert done.returncode == 1
+    [sentence] = (done.stdout + done.stderr).splitlines()
+    assert "cannot take the project" in sentence
+    assert "choose another folder with --output-dir" in sentence
+    assert sorted(out.iterdir()) == before
+
+
 def test_defaults_of_the_user_that_belong_to_other_templates(tmp_path: Path) -> None:
     config = tmp_path / "config.yaml"
     leaking = {"license": "BSD", "version": "9", "open_source": "y", "project_type": "{{ x }}"}
@@ -173,6 +202,20 @@ def test_without_hooks_the_project_says_what_to_do(tmp_path: Path) -> None:
     succeed("cookiecutter", TEMPLATE, "--no-input", "--accept-hooks", "no", cwd=tmp_path)
     said = (tmp_path / "event-service/UNFINISHED.md").read_text(encoding="utf-8")
     assert "generate it again\nwith hooks allowed" in said
+
+
+def test_words_of_python_and_names_of_its_modules(plain: Path, tmp_path: Path) -> None:
+    names = {*keyword.kwlist, *keyword.softkwlist, *sys.stdlib_module_names}
+    slugs = sorted({name.lower().replace("_", "-").strip("-") for name in names} - {""})
+    assert len(slugs) > 200
+    named = 'SERVICE = "tea"'
+    for slug in slugs:
+        project = bake(tmp_path, project_slug=slug)
+        pyproject = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
+        assert pyproject["project"]["name"] == slug
+        for path in plain.rglob("*.py"):
+            expected = path.read_text(encoding="utf-8").replace(named, f'SERVICE = "{slug}"')
+            assert (project / path.relative_to(plain)).read_text(encoding="utf-8") == expected
 
 
 def test_every_question_is_tried() -> None:
