@@ -85,6 +85,10 @@ class Server:
         said = (self.folder / "server.log").read_text(encoding="utf-8", errors="replace")
         pytest.fail(f"{self.program} did not start:\n{said[-2000:]}")
 
+    def proxy(self) -> "Proxy":
+        """Return a way to it that can be cut."""
+        return Proxy(free_port(), self.port)
+
     def kill(self) -> None:
         """End it at once, as a power cut would, with the processes it started."""
         if self.process is not None:
@@ -170,6 +174,11 @@ class Kafka(Server):
     def __init__(self, folder: Path, password: str = "") -> None:
         super().__init__(folder, password)
         self.controller_port = free_port()
+        self.cut_off = Proxy(free_port(), free_port())
+
+    def proxy(self) -> "Proxy":
+        # Kafka tells its clients where to go; who comes by this port is sent to the proxy's.
+        return self.cut_off
 
     def start(self) -> None:
         if not (self.folder / "data").exists():
@@ -200,13 +209,16 @@ class Kafka(Server):
             "process.roles": "broker,controller",
             "node.id": 1,
             "controller.quorum.voters": f"1@127.0.0.1:{self.controller_port}",
-            "listeners": f"B://127.0.0.1:{self.port},C://127.0.0.1:{self.controller_port}",
+            "listeners": f"B://127.0.0.1:{self.port},P://127.0.0.1:{self.cut_off.to},"
+            f"C://127.0.0.1:{self.controller_port}",
+            "advertised.listeners": f"B://127.0.0.1:{self.port},P://127.0.0.1:{self.cut_off.port}",
             "controller.listener.names": "C",
             "inter.broker.listener.name": "B",
-            "listener.security.protocol.map": f"B:{security},C:PLAINTEXT",
+            "listener.security.protocol.map": f"B:{security},P:{security},C:PLAINTEXT",
             "sasl.enabled.mechanisms": "PLAIN",
             "sasl.mechanism.inter.broker.protocol": "PLAIN",
             "listener.name.b.plain.sasl.jaas.config": login,
+            "listener.name.p.plain.sasl.jaas.config": login,
             "log.dirs": self.folder / "data",
             "auto.create.topics.enable": "false",
             "broker.session.timeout.ms": 1000,  # how long one that was killed cannot come again
@@ -256,9 +268,9 @@ def running(name: str, folder: Path, password: str = "") -> Iterator[Server]:
 class Proxy:
     """A way to a server that can be cut: what is on it is lost, and nobody gets through."""
 
-    def __init__(self, port: int) -> None:
-        self.to = port
-        self.port = free_port()
+    def __init__(self, port: int, to: int) -> None:
+        self.port = port
+        self.to = to
         self.process: subprocess.Popen[bytes] | None = None
 
     def open(self) -> None:
