@@ -70,6 +70,8 @@ class Engine:
         self.subscriptions = subscriptions
         self.access = _access(url, self.address)
         self.lines: list[_Line] = []
+        self.made: set[str] = set()  # topics that were not there
+        self.partitions: dict[str, int] = {}  # how many each topic has
         self.doubtful = False  # the last event could not be stored
 
     async def connect(self) -> None:
@@ -83,22 +85,17 @@ class Engine:
             async with asyncio.timeout(60):
                 await self.admin.start()
                 await self.producer.start()
-                made = await self._make_topics()
-                await asyncio.gather(
-                    *(
-                        self._place(subscription, new=_again(subscription.name) in made)
-                        for subscription in self.subscriptions
-                    )
-                )
+                await self._make_topics()
+                await asyncio.gather(*(self._place(each) for each in self.subscriptions))
         except AWAY as error:
             await self.close()
             raise EngineUnusable(
-                f"No Kafka answers at {self.address} ({type(error).__name__}): "
+                f"No Kafka to work with at {self.address} ({type(error).__name__}): "
                 "start it, or correct BROKER_URL."
             ) from None
 
-    async def _make_topics(self) -> set[str]:
-        """Make the topics that are not there; return their names."""
+    async def _make_topics(self) -> None:
+        """Make the topics that are not there."""
         large = {"max.message.bytes": str(LARGEST)}
         days = {"retention.ms": str(KEEP * 1000)}
         compact = {"cleanup.policy": "compact"}
@@ -109,27 +106,24 @@ class Engine:
             topics.append(
                 NewTopic(_again(each.name), delivery.TRIES, -1, {}, topic_configs=days | large)
             )
-        there = {topic["topic"]: topic for topic in await self.admin.describe_topics()}
-        if few := {
-            _again(each.name): NewPartitions(delivery.TRIES)
-            for each in self.subscriptions
-            if 0 < len(there.get(_again(each.name), {}).get("partitions", [])) < delivery.TRIES
-        }:
-            await self.admin.create_partitions(few)
-        missing = [topic for topic in topics if topic.name not in there]
-        if not missing:
-            return set()
-        answer = await self.admin.create_topics(missing)
-        for name, code, *said in answer.topic_errors:
+        there = await self.admin.describe_topics()
+        self.partitions = {each["topic"]: len(each["partitions"]) for each in there}
+        wanted = {_again(each.name): NewPartitions(delivery.TRIES) for each in self.subscriptions}
+        few = {name for name in wanted if 0 < self.partitions.get(name, 0) < delivery.TRIES}
+        if few:  # there are more tries than there used to be
+            await self.admin.create_partitions({name: wanted[name] for name in few})
+        missing = [topic for topic in topics if topic.name not in self.partitions]
+        answer = await self.admin.create_topics(missing) if missing else None
+        for name, code, *_ in answer.topic_errors if answer else ():
             if code not in (0, EXISTS):
-                raise EngineUnusable(f"Kafka makes no topic {name}: {said or for_code(code)}")
-        return {name for name, code, *_ in answer.topic_errors if code == 0}
+                raise for_code(code)(name)
+            if code == 0:
+                self.made.add(name)
 
-    async def _place(self, subscription: Subscription, new: bool) -> None:
+    async def _place(self, subscription: Subscription) -> None:
         """Let a new listener begin with what comes after it; wait if another instance does that."""
         topic, group = _topic(subscription.heard), _group(subscription)
-        partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
-        if not new:
+        if _again(subscription.name) not in self.made:
             for _ in range(100):
                 if await _soon(lambda: self.admin.list_consumer_group_offsets(group)):
                     return
@@ -138,9 +132,10 @@ class Engine:
         consumer = AIOKafkaConsumer(**self.access, group_id=group, enable_auto_commit=False)
         await consumer.start()
         try:
+            count = self.partitions.get(topic, PARTITIONS)
+            partitions = [TopicPartition(topic, number) for number in range(count)]
             ends = await _soon(lambda: consumer.end_offsets(partitions))
-            again = [TopicPartition(_again(subscription.name), n) for n in range(delivery.TRIES)]
-            consumer.assign(partitions + again)
+            consumer.assign(partitions)
             await consumer.commit({at: (end, "0") for at, end in ends.items()})
         finally:
             await consumer.stop()
