@@ -73,14 +73,13 @@ class Engine:
         self.made: set[str] = set()  # topics that were not there
         self.partitions: dict[str, int] = {}  # how many each topic has
         self.doubtful = False  # the last event could not be stored
+        self.unusable = False  # nor can the next one, by this producer
 
     async def connect(self) -> None:
         # It says ten times a second, with a stack, what we say in a sentence.
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
         self.admin = AIOKafkaAdminClient(**self.access, request_timeout_ms=5000)
-        self.producer = AIOKafkaProducer(
-            **self.access, acks="all", enable_idempotence=True, max_request_size=LARGEST
-        )
+        self.producer = self._new_producer()
         try:
             async with asyncio.timeout(60):
                 await self.admin.start()
@@ -93,6 +92,10 @@ class Engine:
                 f"No Kafka to work with at {self.address} ({type(error).__name__}): "
                 "start it, or correct BROKER_URL."
             ) from None
+
+    def _new_producer(self) -> Any:
+        options = {"acks": "all", "enable_idempotence": True, "max_request_size": LARGEST}
+        return AIOKafkaProducer(**self.access, **options)
 
     async def _make_topics(self) -> None:
         """Make the topics that are not there."""
@@ -169,11 +172,22 @@ class Engine:
         headers = [("content-type", CONTENT_TYPE.encode())]
         try:
             async with asyncio.timeout(STORE_TIMEOUT):
+                if self.unusable:
+                    await self._renew_producer()
                 await self.producer.send_and_wait(topic, value, key, partition, headers=headers)
         except AWAY as error:
             self.doubtful = True
+            self.unusable = not getattr(error, "retriable", True)
             raise EventNotStored(f"{self.address}: {type(error).__name__}") from error
         self.doubtful = False
+
+    async def _renew_producer(self) -> None:
+        """Take the place of a producer that is at its end, as after a number out of sequence."""
+        new = self._new_producer()
+        await new.start()
+        old, self.producer, self.unusable = self.producer, new, False
+        with suppress(*AWAY):
+            await old.stop()
 
     async def answers(self) -> bool:
         try:
@@ -248,9 +262,9 @@ class _Line(ConsumerRebalanceListener):  # type: ignore[misc]
                 self.report(error)
             finally:
                 with suppress(*AWAY):
-                    async with asyncio.timeout(STORE_TIMEOUT):
-                        await self._release(STORE_TIMEOUT)
-                        await self.consumer.stop()
+                    await self._release(STORE_TIMEOUT)
+                with suppress(*AWAY):
+                    await self.consumer.stop()  # else it would stay a member that takes nothing
             await asyncio.sleep(1)
 
     def report(self, error: Exception) -> None:
@@ -263,7 +277,7 @@ class _Line(ConsumerRebalanceListener):  # type: ignore[misc]
         for _ in range(delivery.AT_ONCE):  # who has all turns knows that nothing is in hand
             await self.turns.acquire()
         self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
+        await asyncio.wait([self.task], timeout=2 * STORE_TIMEOUT)  # Kafka may be away
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
         await self._release(delivery.LEASE / 2)
