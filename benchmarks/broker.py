@@ -1,6 +1,6 @@
 """Publish -> handled, durable: ours, plain FastStream and the raw client on one engine, in one run.
 
-    python benchmarks/broker.py nats|rabbitmq|redis [EVENTS]
+    python benchmarks/broker.py nats|rabbitmq|redis|kafka [EVENTS]
 
 Generates a service, starts the engine on a free port, and lets each of the three store EVENTS
 events (2000) from ten tasks, while one consumer handles and acknowledges them one
@@ -200,6 +200,72 @@ async def raw_redis(url: str, name: str, race: Race) -> float:
     result = await race.run(lambda number: client.xadd(name, {"event": b'{"number":%d}' % number}))
     await task
     await client.aclose()
+    return result
+
+
+async def make_topic(server: str, name: str) -> None:
+    from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+    admin = AIOKafkaAdminClient(bootstrap_servers=server)
+    await admin.start()
+    await admin.create_topics([NewTopic(name, 12, 1)])  # as many partitions as ours
+    await admin.close()
+
+
+async def faststream_kafka(url: str, name: str, race: Race) -> float:
+    from faststream import AckPolicy
+    from faststream.kafka import KafkaBroker
+    from pydantic import BaseModel
+
+    class Ping(BaseModel):
+        number: int
+
+    server = url.removeprefix("kafka://")
+    await make_topic(server, name)
+    broker = KafkaBroker(server, acks="all", enable_idempotence=True, logger=None)
+
+    @broker.subscriber(
+        name,
+        group_id="one",
+        auto_offset_reset="earliest",
+        ack_policy=AckPolicy.NACK_ON_ERROR,
+    )
+    async def handle(event: Ping) -> None:
+        race.arrived()
+
+    await broker.start()
+    result = await race.run(lambda number: broker.publish(Ping(number=number), name))
+    await broker.stop()
+    return result
+
+
+async def raw_kafka(url: str, name: str, race: Race) -> float:
+    from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+    server = url.removeprefix("kafka://")
+    await make_topic(server, name)
+    consumer = AIOKafkaConsumer(
+        name,
+        bootstrap_servers=server,
+        group_id="one",
+        auto_offset_reset="earliest",
+        enable_auto_commit=False,
+    )
+    producer = AIOKafkaProducer(bootstrap_servers=server, acks="all", enable_idempotence=True)
+    await consumer.start()
+    await producer.start()
+
+    async def consume() -> None:
+        while not race.over.is_set():
+            await consumer.getone()
+            await consumer.commit()
+            race.arrived()
+
+    task = asyncio.create_task(consume())
+    result = await race.run(lambda number: producer.send_and_wait(name, b'{"number":%d}' % number))
+    await task
+    await producer.stop()
+    await consumer.stop()
     return result
 
 

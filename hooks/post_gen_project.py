@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 LEARNING = ["student", "solution"]
-ENGINES = ["nats", "rabbitmq", "redis"]
+ENGINES = ["nats", "rabbitmq", "redis", "kafka"]
 FOR_ENGINES = [
     "app/asyncapi.py",
     "app/bridge.py",
@@ -42,6 +42,7 @@ CHOICES = [
     ("app/broker_nats.py", "broker", ["nats"], "app/broker.py"),
     ("app/broker_rabbitmq.py", "broker", ["rabbitmq"], "app/broker.py"),
     ("app/broker_redis.py", "broker", ["redis"], "app/broker.py"),
+    ("app/broker_kafka.py", "broker", ["kafka"], "app/broker.py"),
     *((path, "broker", ENGINES, path) for path in FOR_ENGINES),
 ]
 

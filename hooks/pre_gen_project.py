@@ -9,10 +9,12 @@ from collections.abc import Mapping
 # The package would stand in the way of a dependency that has the same name.
 DEPENDENCIES = {
     "aio-pika",
+    "aiokafka",
     "aiormq",
     "annotated-doc",
     "annotated-types",
     "anyio",
+    "async-timeout",
     "certifi",
     "click",
     "colorama",

@@ -36,6 +36,7 @@ ONLY_WITH = {
     ("broker", "nats"): BROKER,
     ("broker", "rabbitmq"): BROKER,
     ("broker", "redis"): BROKER,
+    ("broker", "kafka"): BROKER,
     ("license", "MIT"): "LICENSE",
     ("license", "Apache-2.0"): "LICENSE",
     ("lesson", "student"): LESSON,

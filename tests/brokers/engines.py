@@ -28,6 +28,7 @@ class Server:
     name = ""
     scheme = ""
     program = ""
+    package = ""
     seconds = 60
 
     def __init__(self, folder: Path, password: str = "") -> None:
@@ -36,6 +37,13 @@ class Server:
         self.password = password
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
+
+    @classmethod
+    def missing(cls) -> str:
+        """Say what this machine lacks to run it, and what brings it; nothing if it is all there."""
+        if shutil.which(cls.program) is None:
+            return f"{cls.program} is not installed (Debian: apt install {cls.package})"
+        return ""
 
     @property
     def url(self) -> str:
@@ -77,6 +85,10 @@ class Server:
         said = (self.folder / "server.log").read_text(encoding="utf-8", errors="replace")
         pytest.fail(f"{self.program} did not start:\n{said[-2000:]}")
 
+    def proxy(self) -> "Proxy":
+        """Return a way to it that can be cut."""
+        return Proxy(free_port(), self.port)
+
     def kill(self) -> None:
         """End it at once, as a power cut would, with the processes it started."""
         if self.process is not None:
@@ -87,6 +99,7 @@ class Server:
 
 class Nats(Server):
     name, scheme, program = "nats", "nats", "nats-server"
+    package = "nats-server"
 
     def command(self) -> list[str]:
         at = ["-a", "127.0.0.1", "-p", str(self.port)]
@@ -99,6 +112,7 @@ class Nats(Server):
 
 class Redis(Server):
     name, scheme, program = "redis", "redis", "redis-server"
+    package = "redis-server"
 
     def command(self) -> list[str]:
         at = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
@@ -113,6 +127,7 @@ class Redis(Server):
 class RabbitMQ(Server):
     # The program itself: the one in /usr/sbin changes the user and cannot write here.
     name, scheme, program = "rabbitmq", "amqp", "/usr/lib/rabbitmq/bin/rabbitmq-server"
+    package = "rabbitmq-server"
 
     def command(self) -> list[str]:
         return [self.program]
@@ -141,7 +156,90 @@ class RabbitMQ(Server):
         return len(connection.recv(8)) == 8
 
 
-SERVERS: dict[str, type[Server]] = {server.name: server for server in (Nats, RabbitMQ, Redis)}
+class Kafka(Server):
+    # No package of Debian's: .ci/kafka brings its jars to a folder of the user's.
+    name, scheme, program = "kafka", "kafka", "java"
+    package = "default-jre-headless"
+    jars = Path(
+        os.environ.get("EVTEMPLATE_KAFKA")
+        or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "evtemplate", "kafka-4.4.0")
+    ).expanduser()
+
+    @classmethod
+    def missing(cls) -> str:
+        if not cls.jars.is_dir():
+            return f"{cls.jars} has no Kafka (bash .ci/kafka brings it, with mvn)"
+        return super().missing()
+
+    def __init__(self, folder: Path, password: str = "") -> None:
+        super().__init__(folder, password)
+        self.controller_port = free_port()
+        self.cut_off = Proxy(free_port(), free_port())
+
+    def proxy(self) -> "Proxy":
+        # Kafka tells its clients where to go; who comes by this port is sent to the proxy's.
+        return self.cut_off
+
+    def start(self) -> None:
+        if not (self.folder / "data").exists():
+            self.settings.write_text(self.properties(), encoding="utf-8")
+            id = ["-t", "evtemplate-kafka-tests"]
+            command = self.java("kafka.tools.StorageTool", "format", *id, "-c", str(self.settings))
+            subprocess.run(command, check=True, capture_output=True)
+        super().start()
+
+    def command(self) -> list[str]:
+        return self.java("kafka.Kafka", str(self.settings))
+
+    @property
+    def settings(self) -> Path:
+        return self.folder / "server.properties"
+
+    def java(self, *arguments: str) -> list[str]:
+        small = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
+        return [self.program, *small, "-cp", f"{self.jars}/*", *arguments]
+
+    def properties(self) -> str:
+        security = "SASL_PLAINTEXT" if self.password else "PLAINTEXT"
+        login = (
+            "org.apache.kafka.common.security.plain.PlainLoginModule required "
+            f'username="me" password="{self.password}" user_me="{self.password}";'
+        )
+        settings = {
+            "process.roles": "broker,controller",
+            "node.id": 1,
+            "controller.quorum.voters": f"1@127.0.0.1:{self.controller_port}",
+            "listeners": f"B://127.0.0.1:{self.port},P://127.0.0.1:{self.cut_off.to},"
+            f"C://127.0.0.1:{self.controller_port}",
+            "advertised.listeners": f"B://127.0.0.1:{self.port},P://127.0.0.1:{self.cut_off.port}",
+            "controller.listener.names": "C",
+            "inter.broker.listener.name": "B",
+            "listener.security.protocol.map": f"B:{security},P:{security},C:PLAINTEXT",
+            "sasl.enabled.mechanisms": "PLAIN",
+            "sasl.mechanism.inter.broker.protocol": "PLAIN",
+            "listener.name.b.plain.sasl.jaas.config": login,
+            "listener.name.p.plain.sasl.jaas.config": login,
+            "log.dirs": self.folder / "data",
+            "auto.create.topics.enable": "false",
+            "broker.session.timeout.ms": 1000,  # how long one that was killed cannot come again
+            "broker.heartbeat.interval.ms": 300,
+            "group.initial.rebalance.delay.ms": 0,
+            "group.min.session.timeout.ms": 1000,  # the tests' lease is short
+            "offsets.topic.num.partitions": 4,
+            "offsets.topic.replication.factor": 1,
+            "transaction.state.log.replication.factor": 1,
+            "transaction.state.log.min.isr": 1,
+            "share.coordinator.state.topic.replication.factor": 1,
+            "share.coordinator.state.topic.min.isr": 1,
+        }
+        return "".join(f"{name}={value}\n" for name, value in settings.items())
+
+    def greets(self, connection: socket.socket) -> bool:
+        connection.sendall(bytes.fromhex("0000000a 0012 0000 00000001 ffff"))  # which versions?
+        return connection.recv(8)[4:] == b"\0\0\0\1"
+
+
+SERVERS: dict[str, type[Server]] = {each.name: each for each in (Nats, RabbitMQ, Redis, Kafka)}
 
 
 def absent(reason: str) -> NoReturn:
@@ -155,8 +253,8 @@ def absent(reason: str) -> NoReturn:
 def running(name: str, folder: Path, password: str = "") -> Iterator[Server]:
     """A server of the engine `name`; skip the test on a machine that has none."""
     kind = SERVERS[name]
-    if shutil.which(kind.program) is None:
-        absent(f"{kind.program} is not installed (Debian: apt install {name}-server)")
+    if reason := kind.missing():
+        absent(reason)
     if sys.platform == "win32":
         pytest.skip("the engines' servers are started as on Linux and macOS")
     server = kind(folder, password)
@@ -170,9 +268,9 @@ def running(name: str, folder: Path, password: str = "") -> Iterator[Server]:
 class Proxy:
     """A way to a server that can be cut: what is on it is lost, and nobody gets through."""
 
-    def __init__(self, port: int) -> None:
-        self.to = port
-        self.port = free_port()
+    def __init__(self, port: int, to: int) -> None:
+        self.port = port
+        self.to = to
         self.process: subprocess.Popen[bytes] | None = None
 
     def open(self) -> None:

@@ -33,7 +33,7 @@ class LargeJob(Job):
     """More work, for whoever listens to Job too."""
 
 
-def note(listener: str, event: Job, what: str) -> None:
+def note(listener: str, event: "Job | Step", what: str) -> None:
     os.write(log, f"{listener} {os.getpid()} {event.number} {event.id} {what}\n".encode())
 
 
@@ -91,6 +91,30 @@ async def emit_one(number: int, how: str = "ok") -> str:
     await emit(event)
     note("accepted", event, "done")
     return event.id
+
+
+class Step(SharedEvent):
+    """One of several steps with the same thing; they belong in order."""
+
+    ordered_by = "thing"
+
+    thing: int
+    number: int
+
+
+@on(Step)
+async def step(event: Step) -> None:
+    await asyncio.sleep(0)
+    note("step", event, "done")
+
+
+@router.post("/steps")
+async def take_steps(count: int, start: int, things: int) -> None:
+    """Emit `count` steps one after the other, with each of `things` in turn."""
+    for number in range(start, start + count):
+        event = Step(thing=number % things, number=number)
+        await emit(event)
+        note("accepted", event, "done")
 
 
 class Tick(SharedEvent):

@@ -22,7 +22,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 router = APIRouter()
-_engine: Engine | None = None
+_engine: delivery.Engine | None = None
 
 
 class _Sending(list[bus.Listener]):
@@ -34,7 +34,9 @@ class _Sending(list[bus.Listener]):
         async def store(event: SharedEvent) -> str:
             assert _engine is not None
             try:
-                await _engine.store(type(event).__name__, event.id, encode(event))
+                await _engine.store(
+                    type(event).__name__, event.id, encode(event), key=event.order_key
+                )
             except EventNotStored as error:
                 failures.append(error)
             return event.id
@@ -82,14 +84,14 @@ def build(app: FastAPI) -> None:
 
 
 @asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Engine]:
+async def connected(url: str) -> AsyncIterator[delivery.Engine]:
     """Let `emit` store shared events in the engine at `url` while the `with` block runs.
 
     Raises EngineUnusable if that engine does not answer.
     """
     global _engine
     try:
-        engine = Engine(url, delivery.subscriptions())
+        engine: delivery.Engine = Engine(url, delivery.subscriptions())
         await engine.connect()
     except EngineUnusable as error:
         logging.getLogger("uvicorn.error").addFilter(_OneSentence(str(error)))

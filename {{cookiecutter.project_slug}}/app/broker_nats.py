@@ -124,7 +124,9 @@ class Engine:
         with suppress(Error, OSError):
             await self.broker.stop()
 
-    async def store(self, event_type: str, event_id: str, document: bytes, to: str = "") -> None:
+    async def store(
+        self, event_type: str, event_id: str, document: bytes, to: str = "", key: str = ""
+    ) -> None:
         headers = {"content-type": CONTENT_TYPE} | ({TO: to} if to else {})
         await self._publish(_subject(event_type), _stream(event_type), document, headers)
 
@@ -195,7 +197,6 @@ class Engine:
             await self.jetstream.purge_stream(stream, seq=upto + 1)
 
     async def letters(self) -> list[tuple[int, Letter]]:
-        """Return the dead letters, oldest first, each with its place."""
         found = []
         state = (await self.jetstream.stream_info(LETTERS)).state
         for place in range(max(1, state.first_seq), state.last_seq + 1):
@@ -205,7 +206,6 @@ class Engine:
         return found
 
     async def discard(self, place: int) -> None:
-        """Take the letter at `place` out."""
         await self.jetstream.delete_msg(LETTERS, place)
 
 

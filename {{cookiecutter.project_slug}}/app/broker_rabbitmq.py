@@ -101,7 +101,9 @@ class Engine:
         with suppress(*AWAY):
             await self.broker.stop()
 
-    async def store(self, event_type: str, event_id: str, document: bytes, to: str = "") -> None:
+    async def store(
+        self, event_type: str, event_id: str, document: bytes, to: str = "", key: str = ""
+    ) -> None:
         if to:
             await self._publish(document, queue=f"{SERVICE}.{to}", message_id=event_id)
         else:
@@ -159,7 +161,6 @@ class Engine:
             log.warning("%s is delivered again: %s", subscription.name, type(error).__name__)
 
     async def letters(self) -> list[tuple[AbstractIncomingMessage, Letter]]:
-        """Return the dead letters, oldest first, each with its place."""
         queue = await self.broker.declare_queue(_queue(LETTERS))
         found: list[tuple[AbstractIncomingMessage, Letter]] = []
         while message := await queue.get(fail=False):  # `close` puts back what is not discarded
@@ -167,7 +168,6 @@ class Engine:
         return found
 
     async def discard(self, place: AbstractIncomingMessage) -> None:
-        """Take the letter at `place` out."""
         await place.ack()
 
 

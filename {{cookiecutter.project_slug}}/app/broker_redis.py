@@ -97,7 +97,9 @@ class Engine:
     async def close(self) -> None:
         await self.redis.aclose()
 
-    async def store(self, event_type: str, event_id: str, document: bytes, to: str = "") -> None:
+    async def store(
+        self, event_type: str, event_id: str, document: bytes, to: str = "", key: str = ""
+    ) -> None:
         fields: dict[Any, Any] = {DOCUMENT: document} | ({TO: to} if to else {})
         try:
             await self.redis.xadd(f"{SERVICE}:{event_type}", fields)
@@ -205,12 +207,10 @@ class Engine:
             await self.redis.xtrim(stream, maxlen=0, approximate=False)
 
     async def letters(self) -> list[tuple[bytes, Letter]]:
-        """Return the dead letters, oldest first, each with its place."""
         entries = await self.redis.xrange(LETTERS)
         return [(entry, Letter.model_validate_json(fields[DOCUMENT])) for entry, fields in entries]
 
     async def discard(self, place: bytes) -> None:
-        """Take the letter at `place` out."""
         await self.redis.xdel(LETTERS, place)
 
 

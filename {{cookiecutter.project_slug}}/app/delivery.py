@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field
@@ -79,11 +79,22 @@ class Engine(Protocol):
     async def close(self) -> None:
         """Disconnect."""
 
-    async def store(self, event_type: str, event_id: str, document: bytes, to: str = "") -> None:
-        """Return once the document is kept, for all or for one; raise EventNotStored if not."""
+    async def store(
+        self, event_type: str, event_id: str, document: bytes, to: str = "", key: str = ""
+    ) -> None:
+        """Return once the document is kept, for all or for one; raise EventNotStored if not.
+
+        Events with the same `key` belong together: an engine that can keep their order does.
+        """
 
     async def answers(self) -> bool:
         """Say whether the engine is there."""
+
+    async def letters(self) -> list[tuple[Any, Letter]]:
+        """Return the dead letters, oldest first, each with its place, whatever that is here."""
+
+    async def discard(self, place: Any) -> None:
+        """Take the letter at `place` out."""
 
 
 def subscriptions() -> list[Subscription]:
@@ -113,6 +124,9 @@ def shared_events() -> list[type[SharedEvent]]:
             yield from below(each)
 
     found = list(dict.fromkeys(below(SharedEvent)))
+    for kind in found:
+        if kind.ordered_by and kind.ordered_by not in kind.model_fields:
+            raise EngineUnusable(f"{kind.__name__} has no field {kind.ordered_by} to order it by.")
     for name, count in Counter(kind.__name__ for kind in found).items():
         if count > 1:
             raise EngineUnusable(f"{count} classes of event are called {name}; rename all but one.")

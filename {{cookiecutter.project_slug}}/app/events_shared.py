@@ -1,7 +1,7 @@
 """What can happen: one frozen class an event."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, ClassVar
 from uuid import UUID, uuid4
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -24,8 +24,14 @@ class Shutdown(Event):
 class SharedEvent(Event):
     """An event that may leave this process. One that is delivered twice keeps its id."""
 
+    ordered_by: ClassVar[str] = ""  # a field: events in which it is the same belong in order
     id: Annotated[str, Field(min_length=1)] = Field(default_factory=lambda: str(uuid4()))
     time: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def order_key(self) -> str:
+        """What the events that belong in order have in common; nothing if the order is no matter."""
+        return str(getattr(self, self.ordered_by)) if self.ordered_by else ""
 
 
 # % if cookiecutter.lesson == "student"
@@ -51,6 +57,7 @@ class DeliveryArrived(Event):
 class OrderPlaced(SharedEvent):
     """A customer placed an order."""
 
+    ordered_by = "order_id"
     order_id: UUID
     item: str
     quantity: int

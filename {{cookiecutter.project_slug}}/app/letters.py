@@ -31,7 +31,7 @@ async def run(url: str, ids: list[str] | None) -> None:
     import app.main  # noqa: F401  (registers the listeners)
 
     names = {subscription.name for subscription in delivery.subscriptions()}
-    engine = Engine(url, [])
+    engine: delivery.Engine = Engine(url, [])
     await engine.connect()
     try:
         letters = await engine.letters()

@@ -47,7 +47,9 @@ class FakeEngine:
 
     async def close(self) -> None: ...
 
-    async def store(self, event_type: str, event_id: str, document: bytes, to: str = "") -> None:
+    async def store(
+        self, event_type: str, event_id: str, document: bytes, to: str = "", key: str = ""
+    ) -> None:
         if self.away:
             raise EventNotStored("away")
         self.kept.append((event_type, event_id, document))
