@@ -108,7 +108,7 @@ async def step(event: Step) -> None:
     note("step", event, "done")
 
 
-@router.post("/steps")
+@app.post("/steps")
 async def take_steps(count: int, start: int, things: int) -> None:
     """Emit `count` steps one after the other, with each of `things` in turn."""
     for number in range(start, start + count):
