@@ -1,26 +1,29 @@
-"""Publish -> handled, durable: ours, plain FastStream and the raw client on one engine, in one run.
+"""What it costs to send events through an engine, and how the service grows with it.
 
-    python benchmarks/broker.py nats|rabbitmq|redis|kafka [EVENTS]
+    python benchmarks/broker.py [ENGINE ...]
 
-Generates a service, starts the engine on a free port, and lets each of the three store EVENTS
-events (2000) from ten tasks, while one consumer handles and acknowledges them one
-at a time. Events a second, the median of three rounds, and the ratio to ours.
+For each engine (all, if none is named) this generates a service, starts the engine's own server on a
+free port, and lets three run in turn, each in a process of its own: ours, plain FastStream and the
+engine's raw client. Each stores the same number of events from ten tasks, while one consumer handles
+and acknowledges them one at a time. Both are as durable: on disk before `publish` returns, and
+acknowledged once handled. Plain FastStream sends the same event: an id, a time and a number.
 """
 
 import asyncio
+import math
 import os
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve()
-ROUNDS = 3
+ROUNDS = 5
+EVENTS = 1500
 
 Publish = Callable[[int], Awaitable[Any]]
 
@@ -74,9 +77,10 @@ async def ours(url: str, name: str, race: Race) -> float:
 async def faststream_nats(url: str, name: str, race: Race) -> float:
     from faststream import AckPolicy
     from faststream.nats import JStream, NatsBroker, PullSub
-    from pydantic import BaseModel
 
-    class Ping(BaseModel):
+    from app.events import SharedEvent
+
+    class Ping(SharedEvent):
         number: int
 
     broker = NatsBroker(url, logger=None)
@@ -120,9 +124,10 @@ async def raw_nats(url: str, name: str, race: Race) -> float:
 async def faststream_rabbitmq(url: str, name: str, race: Race) -> float:
     from faststream import AckPolicy
     from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitQueue
-    from pydantic import BaseModel
 
-    class Ping(BaseModel):
+    from app.events import SharedEvent
+
+    class Ping(SharedEvent):
         number: int
 
     broker = RabbitBroker(url, logger=None, default_channel=Channel(prefetch_count=1))
@@ -163,9 +168,10 @@ async def raw_rabbitmq(url: str, name: str, race: Race) -> float:
 async def faststream_redis(url: str, name: str, race: Race) -> float:
     from faststream import AckPolicy
     from faststream.redis import RedisBroker, StreamSub
-    from pydantic import BaseModel
 
-    class Ping(BaseModel):
+    from app.events import SharedEvent
+
+    class Ping(SharedEvent):
         number: int
 
     broker = RedisBroker(url, logger=None)
@@ -269,47 +275,104 @@ async def raw_kafka(url: str, name: str, race: Race) -> float:
     return result
 
 
-def measure(engine: str, url: str, events: int, python: str, project: Path) -> None:
-    """Let the three run in turn, each in a process of its own, and print what came out."""
-    rates: dict[str, list[float]] = {"ours": [], "faststream": [], "raw": []}
-    for turn in range(ROUNDS):
-        for who, results in rates.items():
-            runner = who if who == "ours" else f"{who}_{engine}"
-            command = [python, str(HERE), "run", runner, url, f"bench{turn}-{who}", str(events)]
-            environment = os.environ | {"PYTHONPATH": str(project)}
-            done = subprocess.run(command, env=environment, check=True, capture_output=True)
-            results.append(float(done.stdout))
-    mine = statistics.median(rates["ours"])
-    for who, results in rates.items():
-        middle = statistics.median(results)
-        print(f"{engine:9} {who:11} {middle:6.0f} events/s   ours is {mine / middle:.2f} of it")
+async def in_process() -> float:
+    """Return the microseconds of an `emit` without an engine, to one listener."""
+    import app.main  # noqa: F401  (with all that it brings)
+    from app import bus, events
+
+    class Ping(getattr(events, "SharedEvent", events.Event)):  # type: ignore[misc]
+        number: int
+
+    async def handle(event: Ping) -> None: ...
+
+    bus.on(Ping)(handle)
+    event, best = Ping(number=1), math.inf
+    for _ in range(20):
+        start = time.perf_counter()
+        for _ in range(2000):
+            await bus.emit(event)
+        best = min(best, time.perf_counter() - start)
+    return best / 2000 * 1e6
 
 
-def main(engine: str, events: str = "2000") -> None:
-    """Generate the service and start the engine, then measure in the service's environment."""
-    sys.path.insert(0, str(HERE.parents[1] / "tests" / "brokers"))
-    from cookiecutter.main import cookiecutter
-    from engines import running
+class Generated:
+    """A service that the template made, with an environment of its own."""
 
-    folder = Path(tempfile.mkdtemp())
-    try:
-        answers = {"project_slug": "demo", "broker": engine, "lesson": "none"}
-        cookiecutter(
-            str(HERE.parents[1]), no_input=True, output_dir=str(folder), extra_context=answers
-        )
-        project = folder / "demo"
+    def __init__(self, folder: Path, broker: str) -> None:
+        from tools import generate
+
+        self.project = generate(folder / broker, broker=broker, lesson="none")
+        self.python = str(self.project / ".venv" / "bin" / "python")
         without = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
-        subprocess.run(["uv", "sync", "-q", "--no-dev"], cwd=project, env=without, check=True)
-        with running(engine, folder / "server") as server:
-            python = str(project / ".venv" / "bin" / "python")
-            measure(engine, server.url, int(events), python, project)
-    finally:
-        shutil.rmtree(folder)
+        command = ["uv", "sync", "--quiet", "--no-dev"]
+        subprocess.run(command, cwd=self.project, env=without, check=True)
+
+    def run(self, runner: str, *arguments: str) -> float:
+        """Run a function of this file in a new process of the service; return its result."""
+        command = [self.python, str(HERE), "run", runner, *arguments]
+        environment = os.environ | {"PYTHONPATH": str(self.project)}
+        environment.pop("BROKER_URL", None)
+        done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE)
+        return float(done.stdout)
+
+
+def compared(service: Generated, engine: str, url: str) -> list[str]:
+    """Return the cells of plain FastStream, ours and the raw client, then our events a second."""
+    rates: dict[str, list[float]] = {f"faststream_{engine}": [], "ours": [], f"raw_{engine}": []}
+    for turn in range(ROUNDS):
+        for runner, results in rates.items():
+            results.append(service.run(runner, url, f"bench{turn}-{runner}", str(EVENTS)))
+    plain, ours, raw = rates.values()
+    ratios = [
+        statistics.median(one / other for one, other in zip(each, plain, strict=True))
+        for each in (plain, ours, raw)
+    ]
+    return [*(f"{ratio:.2f}" for ratio in ratios), f"{statistics.median(ours):,.0f}"]
+
+
+def unset(service: Generated, without: Generated) -> str:
+    """Return what an `emit` with BROKER_URL unset costs, in emits of a service without engines."""
+    turns = [(service.run("in_process"), without.run("in_process")) for _ in range(ROUNDS)]
+    return f"{statistics.median(one / other for one, other in turns):.2f}"
+
+
+def measure(engines: Sequence[str] = ()) -> str:
+    """Return the tables of `engines`, of all if there are none, as Markdown."""
+    sys.path[:0] = [str(HERE.parents[1] / "tests"), str(HERE.parents[1] / "tests" / "brokers")]
+    import broker_growth
+    import pytest
+    from engines import SERVERS, running
+
+    head = "| engine | plain FastStream | **evtemplate** | raw client | events/s here | `emit`, no URL |"
+    tables = [
+        [head, "|---|---|---|---|---|---|"],
+        [broker_growth.INSTANCES, "|---|---|---|---|---|---|---|"],
+        [broker_growth.LISTENERS, "|---|---|---|---|---|"],
+    ]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        without = Generated(folder, "none")
+        for engine in engines or SERVERS:
+            try:
+                with running(engine, folder / f"{engine}-server") as server:
+                    service = Generated(folder, engine)
+                    costs = [*compared(service, engine, server.url), unset(service, without)]
+                    tables[0].append(f"| {engine} | {' | '.join(costs)} |")
+                    instances, listeners = broker_growth.measure(service, engine, server.url)
+                    tables[1] += instances
+                    tables[2] += listeners
+            except pytest.skip.Exception as absent:
+                tables[0].append(f"| {engine} | not measured: {absent} | | | | |")
+    return "\n\n".join("\n".join(table) for table in tables)
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "run":
-        _, _, runner, url, name, events = sys.argv
-        print(asyncio.run(globals()[runner](url, name, Race(int(events)))))
+    if sys.argv[1:2] == ["run"]:
+        _, _, runner, *arguments = sys.argv
+        if arguments:
+            url, name, events = arguments
+            print(asyncio.run(globals()[runner](url, name, Race(int(events)))))
+        else:
+            print(asyncio.run(globals()[runner]()))
     else:
-        main(*sys.argv[1:])
+        print(measure(sys.argv[1:]))

@@ -91,10 +91,30 @@ class Server:
 
     def kill(self) -> None:
         """End it at once, as a power cut would, with the processes it started."""
-        if self.process is not None:
+        if self.process is not None and sys.platform != "win32":
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
             self.process = None
+
+    def memory(self) -> float:
+        """Return the MB of memory that it holds."""
+        assert self.process is not None
+        return resident(self.process.pid)
+
+
+def resident(pid: int) -> float:
+    """Return the MB of memory that a process holds."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    [line] = [line for line in status.splitlines() if line.startswith("VmRSS")]
+    return round(int(line.split()[1]) / 1024, 1)
+
+
+class Given:
+    """A server that somebody else keeps; no test may stop it."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.scheme = url.partition(":")[0]
 
 
 class Nats(Server):
@@ -154,6 +174,21 @@ class RabbitMQ(Server):
     def greets(self, connection: socket.socket) -> bool:
         connection.sendall(b"AMQP\x00\x00\x09\x01")
         return len(connection.recv(8)) == 8
+
+    def memory(self) -> float:
+        """Return the MB that are in use once its log is on disk and garbage is collected.
+
+        It collects when it likes, and keeps up to 512 MB of its log in memory as well.
+        """
+        code = """
+            ok = ra_log_wal:force_roll_over(ra_log_wal), timer:sleep(3000),
+            [garbage_collect(P) || P <- processes()], erlang:memory(total).
+        """
+        program = Path(self.program).with_name("rabbitmqctl")
+        command = [str(program), "--quiet", "--node", f"test{self.port}@localhost", "eval", code]
+        environment = os.environ | self.environment()
+        said = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout
+        return round(int(said) / 1e6, 1)
 
 
 class Kafka(Server):

@@ -7,8 +7,8 @@ APP = Path(__file__).parents[2] / "{{cookiecutter.project_slug}}" / "app"
 
 
 def difference(one: str, other: str) -> list[str]:
-    lines = [(APP / name).read_text(encoding="utf-8").splitlines() for name in (one, other)]
-    return [line for line in ndiff(*lines) if line[0] in "+-"]
+    before, after = ((APP / name).read_text(encoding="utf-8").splitlines() for name in (one, other))
+    return [line for line in ndiff(before, after) if line[0] in "+-"]
 
 
 def test_main() -> None:

@@ -1,9 +1,9 @@
 """The seam to Redis: a stream for each class of event, and on it a group for each listener.
 
-Redis must keep its data on disk: appendonly yes. This file uses redis-py itself: FastStream's
-subscriber does not know how often an entry was tried on Redis before 8.4, so it cannot give up
-after five tries (test_poison), and it packs a document in an envelope of its own
-(test_other_program).
+Redis must keep its data on disk: appendonly yes. This file uses redis-py itself. FastStream's
+subscriber reads a document before it asks a handler; what it cannot read stays in the group for ever
+and never becomes a dead letter (test_garbage). With a parser of our own, its two subscribers for a
+listener (one for what is new, one to claim) and a lock between them, little of it would be left.
 
 Places, with SERVICE for the name of this service:
 

@@ -1,12 +1,12 @@
 """How an event looks outside: one JSON document, as CloudEvents 1.0 has it (cloudevents.io)."""
 
-import json
 from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import uuid4
 
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError, create_model
+from pydantic_core import to_json
 
 from app.events import SharedEvent
 
@@ -33,6 +33,9 @@ class Document(BaseModel, Generic[Data]):
     data: Data
 
 
+Envelope = Document[dict[str, Any]]  # worked out once: it would be made anew for each event
+
+
 def encode(event: SharedEvent) -> bytes:
     """Return the document of `event`."""
     document = {
@@ -40,17 +43,17 @@ def encode(event: SharedEvent) -> bytes:
         "id": event.id,
         "source": f"/{SERVICE}",
         "type": type(event).__name__,
-        "time": event.time.isoformat(),
+        "time": event.time,
         "datacontenttype": "application/json",
         "data": event.model_dump(mode="json", exclude={"id", "time"}),
     }
-    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    return to_json(document)
 
 
 def decode(document: bytes, event_type: type[SharedEvent]) -> SharedEvent:
     """Return the event of `event_type` that `document` holds; raise NotOurs if it holds none."""
     try:
-        read = Document[dict[str, Any]].model_validate_json(document)
+        read = Envelope.model_validate_json(document)
         if read.type != event_type.__name__:
             raise NotOurs(f"its type is {read.type!r}, not {event_type.__name__!r}")
         return event_type.model_validate(read.data | {"id": read.id, "time": read.time})

@@ -21,7 +21,6 @@ TRIES = 5
 FIRST_WAIT = 1.0  # seconds from the first try to the second; each wait after it is twice as long
 LEASE = 30.0  # seconds after which another instance takes over from one that was killed
 AT_ONCE = int(os.environ.get("BROKER_AT_ONCE", "1"))  # events a listener has in hand; 1 keeps order
-here = type(bus.calls)()  # what to await in this process, while bus.calls sends events away
 
 
 class EventNotStored(Exception):
@@ -44,6 +43,21 @@ class Subscription:
     def heard(self) -> str:
         """The type of event, as it is called outside."""
         return self.event_type.__name__
+
+
+class _Here(dict[Subscription, bus.Listener]):
+    """What to await in this process, while bus.calls sends events away; worked out once."""
+
+    _calls = type(bus.calls)
+
+    def __missing__(self, subscription: Subscription) -> bus.Listener:
+        heard_by = bus.listeners(subscription.event_type)
+        calls = self._calls()[subscription.event_type]
+        call = self[subscription] = calls[heard_by.index(subscription.listener)]
+        return call
+
+
+here = _Here()
 
 
 class Letter(BaseModel):
@@ -150,10 +164,8 @@ async def attempt(subscription: Subscription, document: bytes, tried: int) -> fl
         event = decode(document, subscription.event_type)
     except NotOurs as error:
         return letter(f"not an event of ours: {error}", tried + 1)
-    heard_by = bus.listeners(subscription.event_type)
-    call = here[subscription.event_type][heard_by.index(subscription.listener)]
     try:
-        await call(event)
+        await here[subscription](event)
     except (Exception, SystemExit, asyncio.CancelledError) as error:
         if (task := asyncio.current_task()) and task.cancelling():
             raise
