@@ -1,4 +1,4 @@
-"""Make the pictures of README.md from the real thing: uv run python docs/pictures.py
+"""Make the pictures of README.md from the real thing: uv run python docs/pictures.py [FOLDER [PORT]]
 
 Generates a project, starts it, asks it and stops it; photographs the page of the lesson in Chromium
 (Debian: apt-get install chromium), light and dark, and what the terminal said, and the tree of files.
@@ -20,9 +20,9 @@ from typing import Any
 from playwright.sync_api import Browser, sync_playwright
 
 TEMPLATE = Path(__file__).resolve().parent.parent
-PICTURES = TEMPLATE / "docs" / "pictures"
+PICTURES = Path(sys.argv[1]) if sys.argv[1:] else TEMPLATE / "docs" / "pictures"
 NAMES = "chromium", "chromium-browser", "google-chrome"
-PORT = 8000
+PORT = int(sys.argv[2]) if sys.argv[2:] else 8000
 URL = f"http://127.0.0.1:{PORT}"
 
 SHEET = """<!doctype html><meta charset="utf-8"><style>
@@ -106,15 +106,25 @@ def ask(path: str, body: dict[str, Any] | None = None) -> str:
 def photograph_page(browser: Browser, scheme: Any) -> None:
     """Photograph the page with rows 1 and 2 happened and the flow lit."""
     context = browser.new_context(
-        color_scheme=scheme, viewport={"width": 1100, "height": 760}, reduced_motion="reduce"
+        color_scheme=scheme,
+        viewport={"width": 1100, "height": 760},
+        reduced_motion="reduce",
+        device_scale_factor=0.85,
     )
     page = context.new_page()
-    page.goto(f"{URL}/lesson")
+    with page.expect_websocket() as socket:
+        page.goto(f"{URL}/lesson")
+    assert socket.value
+    page.locator("#state", has_text="Idle").wait_for()
+    time.sleep(1)
     ask("/")
     ask("/orders", {"item": "tea", "quantity": 2})
     page.locator("#rows tbody tr").nth(1).get_by_text("not yet").first.wait_for(state="detached")
     page.locator("#boxes li[data-box='lit']").first.wait_for()
-    page.screenshot(path=PICTURES / f"page-{scheme}.png")
+    table = page.locator("#rows").bounding_box()
+    assert table
+    clip = {"x": 0, "y": 0, "width": 1100, "height": table["y"] + table["height"] + 24}
+    page.screenshot(path=PICTURES / f"page-{scheme}.png", full_page=True, clip=clip)  # type: ignore[arg-type]
     context.close()
 
 
@@ -166,7 +176,7 @@ def tree(project: Path) -> str:
             branch = indent + ("└── " if last else "├── ")
             shown = f"{branch}<b>{name}</b>" if path.is_dir() else f"{branch}{name}"
             lines.append(f"{shown}{' ' * max(0, 34 - len(branch + name)) if about else ''}{about}")
-            if path.is_dir() and path.name in ("app", "handlers", "tests"):
+            if path.is_dir() and path.name in ("app", "handlers"):
                 lines += below(path, indent + ("    " if last else "│   "))
         return lines
 
@@ -177,7 +187,7 @@ def main() -> None:
     chromium = next((path for name in NAMES if (path := shutil.which(name))), None)
     if chromium is None:
         raise SystemExit("Install Chromium first; on Debian: apt-get install chromium")
-    PICTURES.mkdir(exist_ok=True)
+    PICTURES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         project, generated = generate(Path(folder))

@@ -208,8 +208,10 @@ def test_words_of_python_and_names_of_its_modules(plain: Path, tmp_path: Path) -
     names = {*keyword.kwlist, *keyword.softkwlist, *sys.stdlib_module_names}
     slugs = sorted({name.lower().replace("_", "-").strip("-") for name in names} - {""})
     assert len(slugs) > 200
+    assert [slug for slug in slugs if pre_gen_project.refusal(answers(project_slug=slug))] == []
+
     named = 'SERVICE = "tea"'
-    for slug in slugs:
+    for slug in (slug for slug in slugs if keyword.iskeyword(slug)):
         project = bake(tmp_path, project_slug=slug)
         pyproject = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
         assert pyproject["project"]["name"] == slug
