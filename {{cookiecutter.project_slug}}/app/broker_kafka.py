@@ -1,14 +1,15 @@
 """The seam to Kafka: a group for each listener, which moves past an event only when it is done.
 
-This file uses aiokafka itself: FastStream's subscriber cannot wait for a try without holding up what
-is behind it (test_poison, test_waits_grow), and its acknowledgement moves past all that was fetched.
+This file uses aiokafka itself. Kafka does not count deliveries, and FastStream's subscriber has no
+place for a count, so an event that ends its process would end one after the other
+(test_an_event_that_ends_the_process_is_given_up).
 
 Places, with SERVICE for the name of this service:
 
 - topic SERVICE.OrderPlaced: the events, handled or not, for KEEP; events with the same key lie in
   the same of its PARTITIONS, in order;
-- group SERVICE.OrderPlaced.app.handlers.orders.send_receipt: how far that listener is. Kafka counts
-  no tries, so the note at a group's place says how often the event there may have been begun;
+- group SERVICE.OrderPlaced.app.handlers.orders.send_receipt: how far that listener is. The
+  note at its place in a partition says how often the event there may have been begun;
 - topic SERVICE.OrderPlaced.app.handlers.orders.send_receipt.again: what that listener could not
   handle; what failed N times waits in partition N, so that short waits are not behind long ones;
 - topic SERVICE.letters: the dead letters, until they are taken out.
@@ -145,6 +146,9 @@ class Engine:
 
     async def consume(self) -> None:
         self.lines = [_Line(self, subscription) for subscription in self.subscriptions]
+        with suppress(TimeoutError):  # which a group may take that waits for one that was killed
+            async with asyncio.timeout(STORE_TIMEOUT):
+                await asyncio.gather(*(line.begun.wait() for line in self.lines))
 
     async def finish(self) -> None:
         await asyncio.gather(*(line.finish() for line in self.lines))
@@ -230,6 +234,7 @@ class _Line(ConsumerRebalanceListener):  # type: ignore[misc]
         self.turns = asyncio.Semaphore(delivery.AT_ONCE)
         self.lanes: dict[TopicPartition, _Lane] = {}
         self.late: dict[TopicPartition, _Lane] = {}  # given up, while an event was in hand
+        self.begun = asyncio.Event()
         self.broken = asyncio.Event()
         self.beginning: asyncio.Task[None] | None = None
         self.notes: dict[TopicPartition, tuple[int, str]] = {}
@@ -301,6 +306,7 @@ class _Line(ConsumerRebalanceListener):  # type: ignore[misc]
             offset, note = places.get(at, (-1, ""))
             begun = 0 if offset in (-1, ends[at]) else int(note or 1)  # no note: once, perhaps
             self.lanes[at] = _Lane(self, at, (offset, str(begun)), begun, self.late.pop(at, None))
+        self.begun.set()
 
     async def _release(self, seconds: float) -> None:
         """Give up all partitions, each with a note; what takes longer than `seconds` goes on."""
