@@ -323,10 +323,13 @@ class _Line(ConsumerRebalanceListener):  # type: ignore[misc]
             await asyncio.wait([lane.task for lane in lanes.values()], timeout=seconds)
         notes = {}
         for at, lane in lanes.items():
-            if lane.task.done():
-                del self.late[at]
-                if lane.place[0] >= 0:
-                    notes[at] = lane.place
+            if not lane.task.done():
+                continue
+            del self.late[at]
+            if lane.before:  # which this lane was still waiting for
+                self.late[at] = lane.before
+            if lane.place[0] >= 0:
+                notes[at] = lane.place
         if notes:
             with suppress(CommitFailedError, IllegalStateError):  # somebody else has them
                 await self.consumer.commit(notes)
