@@ -234,6 +234,7 @@ class _Line(ConsumerRebalanceListener):  # type: ignore[misc]
         self.turns = asyncio.Semaphore(delivery.AT_ONCE)
         self.lanes: dict[TopicPartition, _Lane] = {}
         self.late: dict[TopicPartition, _Lane] = {}  # given up, while an event was in hand
+        self.finishing = False
         self.begun = asyncio.Event()
         self.broken = asyncio.Event()
         self.beginning: asyncio.Task[None] | None = None
@@ -277,6 +278,7 @@ class _Line(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def finish(self) -> None:
         """Take nothing new; return once what is in hand is done and the group is left."""
+        self.finishing = True
         for lane in self.lanes.values():
             lane.leave()
         for _ in range(delivery.AT_ONCE):  # who has all turns knows that nothing is in hand
@@ -288,7 +290,8 @@ class _Line(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._release(delivery.LEASE / 2)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        self.beginning = asyncio.create_task(self._begin(list(assigned)))
+        if not self.finishing:
+            self.beginning = asyncio.create_task(self._begin(list(assigned)))
 
     async def _begin(self, assigned: list[TopicPartition]) -> None:
         """Open a lane for each partition, with what the owner before noted."""
@@ -298,13 +301,13 @@ class _Line(ConsumerRebalanceListener):  # type: ignore[misc]
                 lambda: admin.list_consumer_group_offsets(self.group, None, assigned)
             )
             ends = await _soon(lambda: self.consumer.end_offsets(assigned))
-        except AWAY as error:
+        except Exception as error:
             self.report(error)
             self.broken.set()
             return
         for at in assigned:
             offset, note = places.get(at, (-1, ""))
-            begun = 0 if offset in (-1, ends[at]) else int(note or 1)  # no note: once, perhaps
+            begun = 0 if offset in (-1, ends[at]) else int(note) if note.isdecimal() else 1
             self.lanes[at] = _Lane(self, at, (offset, str(begun)), begun, self.late.pop(at, None))
         self.begun.set()
 
@@ -320,10 +323,13 @@ class _Line(ConsumerRebalanceListener):  # type: ignore[misc]
             await asyncio.wait([lane.task for lane in lanes.values()], timeout=seconds)
         notes = {}
         for at, lane in lanes.items():
-            if lane.task.done():
-                del self.late[at]
-                if lane.place[0] >= 0:
-                    notes[at] = lane.place
+            if not lane.task.done():
+                continue
+            del self.late[at]
+            if lane.before:  # which this lane was still waiting for
+                self.late[at] = lane.before
+            if lane.place[0] >= 0:
+                notes[at] = lane.place
         if notes:
             with suppress(CommitFailedError, IllegalStateError):  # somebody else has them
                 await self.consumer.commit(notes)

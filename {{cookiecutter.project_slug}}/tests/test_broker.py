@@ -36,7 +36,7 @@ class FakeEngine:
     """Keeps what it is given in a list, or refuses it."""
 
     def __init__(self, url: str, subscriptions: list[Subscription]) -> None:
-        self.kept: list[tuple[str, str, bytes]] = []
+        self.kept: list[tuple[str, str, bytes, str]] = []
         self.away = False
 
     async def connect(self) -> None: ...
@@ -52,7 +52,7 @@ class FakeEngine:
     ) -> None:
         if self.away:
             raise EventNotStored("away")
-        self.kept.append((event_type, event_id, document))
+        self.kept.append((event_type, event_id, document, key))
 
     async def answers(self) -> bool:
         return not self.away
@@ -78,10 +78,10 @@ def test_with_an_engine_shared_events_go_there(
         response = client.post("/orders", json={"item": "tea", "quantity": 2})
 
     assert response.status_code == 201
-    [(event_type, event_id, document)] = engine.kept
+    [(event_type, event_id, document, key)] = engine.kept
     assert event_type == "OrderPlaced"
     assert json.loads(document)["id"] == event_id
-    assert json.loads(document)["data"]["order_id"] == response.json()["order_id"]
+    assert json.loads(document)["data"]["order_id"] == key == response.json()["order_id"]
     assert capsys.readouterr().out == "App is starting\nCleanup done\n"  # and no receipt
     assert "Receipt sent" in asyncio.run(emit(ORDER))  # the engine is left behind
 
@@ -182,6 +182,13 @@ def test_two_listeners_of_one_name_are_refused() -> None:
         twin.__qualname__ = "twin"
         on(SharedEvent)(twin)
     with pytest.raises(EngineUnusable, match=r"2 listeners are called .*twin; rename"):
+        subscriptions()
+
+
+def test_to_order_by_what_is_no_field_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OrderPlaced, "ordered_by", "colour")
+
+    with pytest.raises(EngineUnusable, match="OrderPlaced has no field colour"):
         subscriptions()
 
 
