@@ -1,7 +1,7 @@
 """The recorder: sees requests and the bus's events, and keeps a step for each.
 
-A load test makes thousands of them a second, and must not be slowed down: the first MEMORY of each
-second become steps, the others are only counted.
+A load test makes thousands of them a second, and must not be slowed down: the first of each second
+become steps, the others are only counted.
 """
 
 import asyncio
@@ -25,6 +25,7 @@ from lesson.history import History
 from lesson.steps import LANDMARKS, LONG, ROWS, Call, Request, Step, UnderWay, called
 
 MEMORY = 200  # steps of this run that are kept
+A_SECOND = 100  # steps that are kept of a second, after those that were written at once
 AT_ONCE = 20  # steps that are written as they end; after those, all that is new is written ...
 SECOND = 1.0  # ... once in so many seconds, until there was a pause of as many
 
@@ -210,7 +211,7 @@ class Recorder(Watcher):
         self.ended += 1
         if self._timer is None:
             self._write_soon()
-        elif len(self._fresh) + len(self._unwritten) >= MEMORY:
+        elif len(self._fresh) + len(self._unwritten) >= A_SECOND:
             self._only_count = True
         if self._pages:
             self._tell()
