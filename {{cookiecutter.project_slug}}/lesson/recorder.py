@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Coroutine, Iterator
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -114,11 +114,14 @@ class Recorder(Watcher):
 
     # What is seen: requests, events that nobody hears, calls of listeners.
 
-    async def request(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let `app` answer a request, as an ASGI middleware does, and record it."""
-        if self._only_count:
-            await self._count(app, scope, receive, send)
-            return
+    def request(
+        self, app: ASGIApp, scope: Scope, receive: Receive, send: Send
+    ) -> Coroutine[Any, Any, None]:
+        """Let `app` answer a request, as an ASGI middleware does, and record or count it."""
+        see = self._count if self._only_count else self._record
+        return see(app, scope, receive, send)
+
+    async def _record(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         now = Request(next(self._sequence), scope)
 
         def watched_send(message: Message) -> Awaitable[None]:
