@@ -146,7 +146,7 @@ def test_bodies_are_bounded(client: TestClient) -> None:
 
 def test_live_tells_what_is_new(client: TestClient) -> None:
     with client.websocket_connect("ws://127.0.0.1:8000/lesson/live") as live:
-        assert live.receive_json()["steps"] == []
+        assert [step["type"] for step in live.receive_json()["steps"]] == ["Startup"]
         client.get("/")
         steps: list[dict[str, Any]] = []
         while not steps:

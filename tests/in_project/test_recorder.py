@@ -193,6 +193,7 @@ def test_a_burst_is_written_in_the_end(tmp_path: Path, monkeypatch: pytest.Monke
 def test_a_load_test_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder, "SECOND", 60)
     monkeypatch.setattr(recorder, "MEMORY", 30)
+    monkeypatch.setattr(recorder, "A_SECOND", 30)
     with TestClient(watched(inner, tmp_path), base_url="http://127.0.0.1:8000") as client:
         for _ in range(40):
             client.post("/orders", json={"item": "tea", "quantity": 1})

@@ -41,9 +41,8 @@ class History:
             with suppress(OSError):  # it is gone: another instance has started and tidied up
                 written = file.stat().st_mtime_ns
                 if file.stem != run and written / 1e9 >= since.timestamp():
-                    known = before.get(file)
-                    fresh = known is None or known[0] != written
-                    self._others[file] = (written, _read(file)) if fresh else known
+                    known = before.get(file, (0, []))
+                    self._others[file] = known if known[0] == written else (written, _read(file))
         return [step for _, steps in self._others.values() for step in steps]
 
     def add(self, run: str, new: Sequence[Any], kept: Callable[[], Sequence[Any]]) -> None:

@@ -56,8 +56,8 @@ class Instances:
             if step["type"] not in ("request", *LANDMARKS)
         ]
         senders = {_id(step): _process(step) for step in calls if step["listener"] is None}
-        began = self._recorder.began.isoformat(timespec="milliseconds")
-        handled = [step for step in calls if step["listener"] and step["time"] >= began]
+        since = self._recorder.began.isoformat(timespec="milliseconds")
+        handled = [step for step in calls if step["listener"] and step["time"] >= since]
         handled.sort(key=lambda step: step["time"])
         return [_row(step, senders.get(_id(step))) for step in handled[-ROWS:]]
 

@@ -1,7 +1,7 @@
 """The recorder: sees requests and the bus's events, and keeps a step for each.
 
-A load test makes thousands of them a second, and must not be slowed down: the first MEMORY of each
-second become steps, the others are only counted.
+A load test makes thousands of them a second, and must not be slowed down: the first of each second
+become steps, the others are only counted.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Coroutine, Iterator
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -25,6 +25,7 @@ from lesson.history import History
 from lesson.steps import LANDMARKS, LONG, ROWS, Call, Request, Step, UnderWay, called
 
 MEMORY = 200  # steps of this run that are kept
+A_SECOND = 100  # steps that are kept of a second, after those that were written at once
 AT_ONCE = 20  # steps that are written as they end; after those, all that is new is written ...
 SECOND = 1.0  # ... once in so many seconds, until there was a pause of as many
 
@@ -113,11 +114,14 @@ class Recorder(Watcher):
 
     # What is seen: requests, events that nobody hears, calls of listeners.
 
-    async def request(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let `app` answer a request, as an ASGI middleware does, and record it."""
-        if self._only_count:
-            await self._count(app, scope, receive, send)
-            return
+    def request(
+        self, app: ASGIApp, scope: Scope, receive: Receive, send: Send
+    ) -> Coroutine[Any, Any, None]:
+        """Let `app` answer a request, as an ASGI middleware does, and record or count it."""
+        see = self._count if self._only_count else self._record
+        return see(app, scope, receive, send)
+
+    async def _record(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         now = Request(next(self._sequence), scope)
 
         def watched_send(message: Message) -> Awaitable[None]:
@@ -210,7 +214,7 @@ class Recorder(Watcher):
         self.ended += 1
         if self._timer is None:
             self._write_soon()
-        elif len(self._fresh) + len(self._unwritten) >= MEMORY:
+        elif len(self._fresh) + len(self._unwritten) >= A_SECOND:
             self._only_count = True
         if self._pages:
             self._tell()

@@ -19,7 +19,7 @@ from lesson.tutorial import LessonError
 PAGE = Path(__file__).parent / "page"
 LARGEST_BODY = 64 * 1024  # bytes
 PAUSE = 0.1  # seconds between two messages to a page
-NEWS = 50  # steps in a message; the page asks for all when it has missed some
+RUNNING = 50  # steps that a message names while they run
 
 
 class Sent(BaseModel):
@@ -111,10 +111,11 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
         # The page never speaks: whatever comes is that it left, or that the server stops.
         left = asyncio.create_task(socket.receive())
         with recorder.telling(changed):
-            seen = recorder.ended
+            seen, message = news(recorder, recorder.ended)
+            # All at once, and not over HTTP: another worker of the server might answer that.
+            message["steps"] = recorder.steps()
             try:
                 while not left.done():
-                    seen, message = news(recorder, seen)
                     handled = instances.handled()
                     await socket.send_json(message | {"handled": handled})
                     waiting = asyncio.create_task(changed.wait())
@@ -127,6 +128,7 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
                     waiting.cancel()
                     await asyncio.wait({left}, timeout=PAUSE)
                     changed.clear()
+                    seen, message = news(recorder, seen)
                 await socket.close(1008)
             except (WebSocketDisconnect, RuntimeError):
                 pass
@@ -177,13 +179,12 @@ def asked(question: quiz.Question | quiz.Because, given: answers.Answers) -> dic
 def news(recorder: Recorder, seen: int) -> tuple[int, dict[str, Any]]:
     """Return how many steps there are now, and what a page that has `seen` so many must learn."""
     ended = recorder.ended
-    running = [now.label for now in list(recorder.running.values())[:NEWS]]
+    running = [now.label for now in list(recorder.running.values())[:RUNNING]]
     if recorder.running_too:
         running.append(f"{recorder.running_too} more")
     return ended, {
         "run": recorder.run,
-        "ended": ended,
-        "steps": recorder.latest(min(ended - seen, NEWS)),
+        "steps": recorder.latest(ended - seen),
         "calls": recorder.calls(),
         "running": running,
     }

@@ -9,7 +9,7 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 
 let about = { events: [], routes: [], questions: [], predictions: [] };
 let steps = []; // of the last runs and of this one, oldest first
-let now = { run: "", ended: 0, calls: {}, running: [] };
+let now = { run: "", calls: {}, running: [], handled: null };
 let connection = "connecting"; // then: live, stopping, lost, gone
 let before = ""; // the run that was live when the connection went
 let told = ""; // the connection of which a screen reader heard
@@ -36,15 +36,12 @@ async function api(path, body) {
 function connect() {
   const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/lesson/live`);
   let opened = false;
-  socket.onmessage = async (event) => {
-    const news = JSON.parse(event.data);
-    const missed = news.run === now.run && news.ended - now.ended > news.steps.length;
-    if (!opened || news.run !== now.run || missed) {
-      opened = true;
-      await reload(news);
-    } else {
-      receive(news, news.steps);
-    }
+  let earlier = Promise.resolve(); // messages are taken one after the other
+  socket.onmessage = (event) => { earlier = earlier.then(() => take(JSON.parse(event.data))); };
+  const take = async (news) => {
+    if (opened) return receive(news, news.steps);
+    opened = true;
+    await reload(news);
   };
   socket.onclose = (event) => {
     before = now.run;
@@ -58,8 +55,8 @@ function connect() {
 }
 
 async function reload(news) {
-  const [facts, all] = await Promise.all([api("/lesson/about"), api("/lesson/steps")]);
-  if (!facts.ok || !all.ok) {
+  const facts = await api("/lesson/about");
+  if (!facts.ok) {
     connection = "unread";
     return showState();
   }
@@ -68,7 +65,7 @@ async function reload(news) {
   const formsAnew = changed("events", "routes");
   about = facts.data;
   connection = "live";
-  receive(news, all.data);
+  receive(news, news.steps);
   text_($("#title"), about.title);
   if (asksAnew) showQuestions();
   if (formsAnew) showForms();
