@@ -221,9 +221,10 @@ async def make_topic(server: str, name: str) -> None:
 async def faststream_kafka(url: str, name: str, race: Race) -> float:
     from faststream import AckPolicy
     from faststream.kafka import KafkaBroker
-    from pydantic import BaseModel
 
-    class Ping(BaseModel):
+    from app.events import SharedEvent
+
+    class Ping(SharedEvent):
         number: int
 
     server = url.removeprefix("kafka://")
