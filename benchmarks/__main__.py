@@ -12,14 +12,15 @@ from pathlib import Path
 from cookiecutter.main import cookiecutter
 
 TEMPLATE = Path(__file__).parent.parent
+PARTS = ("emit", "requests", "memory", "baking", "first_green", "engines")
 PAGE = """\
 # Benchmarks
 
 Ratios, measured side by side in one run: smaller is faster in the first tables, larger is faster in the
-last one. An absolute time on a shared machine says little.
+ones about requests. An absolute time on a shared machine says little.
 
 {day}, Python {python}, {machine}. Run it again with `uv run --group benchmarks python benchmarks`; it
-needs `wrk` and takes some minutes.
+needs `wrk` and the engines' servers, and takes half an hour. One part alone: add its name, {parts}; nothing is written then.
 
 ## emit
 
@@ -32,37 +33,103 @@ the peers here was ahead.
 
 ## Requests
 
-The barest FastAPI app with the same two routes is 1, and it is ahead. Most of the difference seems to be
-`include_router`: inside one process, the same routes put into the app without it were as fast as the bare
-ones.
+The barest FastAPI app with the same two routes is 1. An order is an event more than there: to make it and
+to emit it takes some microseconds.
 
 {requests}
+
+## Memory
+
+What the service's process holds after so many orders, each heard by its listener; after the first ones
+is 1. It must stay flat. Beside the barest app it stands in the table above.
+
+{memory}
+
+## Baking
+
+A whole `cookiecutter` process, beside one for a template with one file and no hooks. The template with one
+file is ahead: ours has files to render and two hooks, each a Python process of its own.
+
+{baking}
+
+## From nothing to the first green test
+
+Seconds from the generator's command until the project is installed and its tests are green, or until it
+gives its first answer. They contain the speed of the package index, so compare within the table only. Cold
+has an empty cache of packages. [cookiecutter-uv](https://github.com/fpgmaas/cookiecutter-uv) makes a
+package, not a service; fastapi-new makes a service without tests, and installs it while it generates.
+
+{first_green}
+
+## Engines
+
+Events a second from `emit` to handled, on disk, one event in hand, beside plain FastStream that is set to be
+as durable, and beside the engine's own client, which knows neither events nor tries. The engine runs on
+the same {cores} cores. The last column is `emit` with BROKER_URL unset, beside a project without an engine: a
+time, so smaller is faster.
+
+{engines}
 """
 
 
-def main() -> None:
+def measured(part: str, project: Path, folder: Path) -> str:
+    """Return the tables of one part; `folder` is an empty one to work in."""
+    folder.mkdir()
+    python = project / ".venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
+    if part == "emit":
+        import emit
+
+        return asyncio.run(emit.measure())
+    if part == "requests":
+        import requests_a_second
+
+        return requests_a_second.measure(python, project, folder)
+    if part == "memory":
+        command = [str(python), str(Path(__file__).with_name("memory.py"))]
+        # The receipts of a million orders go to stdout, the table to stderr.
+        done = subprocess.run(
+            command, cwd=project, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        return done.stderr.decode().strip()
+    if part == "baking":
+        import baking
+
+        return baking.measure(folder)
+    if part == "engines":
+        import broker
+
+        return broker.measure()
+    import first_green
+
+    return first_green.measure(folder)
+
+
+def main(*wanted: str) -> None:
+    """Measure the parts that are named, or all, and then write the page."""
+    if unknown := set(wanted) - set(PARTS):
+        raise SystemExit(f"There is no part {unknown.pop()}; there are {', '.join(PARTS)}.")
     with tempfile.TemporaryDirectory() as folder:
         project = Path(cookiecutter(str(TEMPLATE), no_input=True, output_dir=folder))
         environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
         subprocess.run(["uv", "sync", "--quiet"], cwd=project, env=environment, check=True)
         sys.path.insert(0, str(project))
-
-        import emit
-        import requests_a_second
-
-        beside = Path(folder) / "bare"
-        beside.mkdir()
-        page = PAGE.format(
-            day=datetime.now(UTC).date(),
-            python=platform.python_version(),
-            machine=f"{platform.system()} on {platform.machine()}, {os.cpu_count()} cores",
-            emit=asyncio.run(emit.measure()),
-            requests=requests_a_second.measure(project / ".venv/bin/python", project, beside),
-        )
-    (TEMPLATE / "docs").mkdir(exist_ok=True)
+        tables = {}
+        # `emit` comes last: it fills this process, the others start processes of their own.
+        for part in reversed(wanted or PARTS):
+            tables[part] = measured(part, project, Path(folder) / f"for-{part}")
+            print(f"\n{part}\n\n{tables[part]}", flush=True)
+    if wanted:
+        return
+    page = PAGE.format(
+        day=datetime.now(UTC).date(),
+        python=platform.python_version(),
+        machine=f"{platform.system()} on {platform.machine()}, {os.cpu_count()} cores",
+        cores=os.cpu_count(),
+        parts=", ".join(f"`{part}`" for part in PARTS),
+        **tables,
+    )
     (TEMPLATE / "docs" / "benchmarks.md").write_text(page, encoding="utf-8")
-    print(page)
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])
