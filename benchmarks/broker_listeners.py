@@ -10,12 +10,10 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter
-
 from app.bus import emit, on
 from app.events import SharedEvent
+from app.main import app
 
-router = APIRouter()
 NOTES = os.open(os.environ["BENCH_NOTES"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 GATE = Path(os.environ["BENCH_NOTES"] + ".open")
 
@@ -46,7 +44,7 @@ for number in range(int(os.environ["BENCH_LISTENERS"])):
     on(Ping)(listener(number))
 
 
-@router.post("/store")
+@app.post("/store")
 async def store(count: int, seconds: float) -> None:
     numbers = iter(range(count))
 
