@@ -8,7 +8,6 @@ variable COOKIECUTTER_UV names a checkout of it. `fastapi-new` has no tests, and
 import os
 import shutil
 import socket
-import statistics
 import subprocess
 import sys
 import time
@@ -18,7 +17,6 @@ from pathlib import Path
 
 TEMPLATE = Path(__file__).parent.parent
 BIN = "Scripts" if os.name == "nt" else "bin"
-WARM_ROUNDS = 2
 
 Run = Callable[..., None]
 
@@ -132,9 +130,10 @@ def measure(folder: Path) -> str:
     for number, (name, (make, then)) in enumerate(contenders().items()):
         place, cache = folder / f"made-{number}", folder / f"cache-{number}"
         cold = seconds(make, then, place, cache)
-        warm = statistics.median(seconds(make, then, place, cache) for _ in range(WARM_ROUNDS))
+        warm = seconds(make, then, place, cache)
         shutil.rmtree(cache)
         lines.append(f"| {name} | {cold:.1f} | {warm:.1f} |")
+        print(lines[-1], flush=True)
     if "COOKIECUTTER_UV" not in os.environ:
         lines.append("| cookiecutter-uv | not measured | |")
     return "\n".join(lines)
