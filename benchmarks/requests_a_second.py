@@ -1,7 +1,7 @@
 """Requests a second of the service beside the barest FastAPI app with the same routes.
 
-The load comes from `wrk` (Debian's package of that name), in slices that take turns, and goes to
-127.0.0.1 only. A ratio is the median of those of neighbouring slices.
+The load comes from `wrk` (Debian's package of that name), in slices that take turns (each is first in
+turn), and goes to 127.0.0.1 only. A ratio is the median of those of neighbouring slices.
 """
 
 import re
@@ -86,7 +86,7 @@ class Service:
         return int(found[1])
 
 
-def measure(python: Path, project: Path, folder: Path, seconds: int = 1, rounds: int = 9) -> str:
+def measure(python: Path, project: Path, folder: Path, seconds: int = 1, rounds: int = 15) -> str:
     """Return the table; `folder` is an empty one to work in."""
     if not shutil.which("wrk"):
         raise SystemExit("Install wrk first: it makes the load (apt-get install wrk).")
@@ -105,9 +105,12 @@ def measure(python: Path, project: Path, folder: Path, seconds: int = 1, rounds:
         columns: list[dict[str, float]] = []
         for path, load in (("/", None), ("/orders", script)):
             speeds: dict[str, list[float]] = {name: [] for name in services}
-            for _ in range(rounds):
-                for name, service in services.items():
-                    speeds[name].append(service.requests_a_second(path, load, seconds))
+            for turn in range(rounds):
+                order = (
+                    list(services)[turn % len(services) :] + list(services)[: turn % len(services)]
+                )
+                for name in order:
+                    speeds[name].append(services[name].requests_a_second(path, load, seconds))
             columns.append(
                 {
                     name: statistics.median(
