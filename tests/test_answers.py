@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pre_gen_project
 import pytest
-from tools import ASKED, TEMPLATE, generate, run, succeed
+from tools import ASKED, CHOICES, TEMPLATE, generate, run, succeed
 
 SAME = {"project_slug": "tea-house", "author_name": "Zoë", "license": "Apache-2.0"}
 
@@ -170,8 +170,9 @@ def test_a_bad_answer_is_refused(question: str, answer: str, tmp_path: Path) -> 
     assert not (tmp_path / "replay").exists() or not list((tmp_path / "replay").iterdir())
 
 
-def test_the_packages_that_a_project_needs_are_no_names_for_it(tmp_path: Path) -> None:
-    project = generate(tmp_path)
+@pytest.mark.parametrize("broker", CHOICES["broker"])
+def test_the_packages_that_a_project_needs_are_no_names_for_it(broker: str, tmp_path: Path) -> None:
+    project = generate(tmp_path, broker=broker)
     succeed("uv", "lock", "--quiet", cwd=project)
     lock = (project / "uv.lock").read_text(encoding="utf-8")
     needed = set(re.findall(r'^name = "(.+)"$', lock, re.MULTILINE)) - {project.name}

@@ -290,7 +290,7 @@ class _Line(ConsumerRebalanceListener):  # type: ignore[misc]
         await self._release(delivery.LEASE / 2)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        if not self.finishing:
+        if not (self.finishing or self.broken.is_set()):  # else this membership ends
             self.beginning = asyncio.create_task(self._begin(list(assigned)))
 
     async def _begin(self, assigned: list[TopicPartition]) -> None:
@@ -325,9 +325,10 @@ class _Line(ConsumerRebalanceListener):  # type: ignore[misc]
         for at, lane in lanes.items():
             if not lane.task.done():
                 continue
-            del self.late[at]
             if lane.before:  # which this lane was still waiting for
                 self.late[at] = lane.before
+            else:
+                self.late.pop(at, None)
             if lane.place[0] >= 0:
                 notes[at] = lane.place
         if notes:
