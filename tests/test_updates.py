@@ -1,9 +1,12 @@
 """A project follows its template through cruft, and keeps what its owner changed."""
 
+import shutil
 from pathlib import Path
 
-from tools import PROJECT, succeed
+import pytest
+from tools import PROJECT, TEMPLATE, run, succeed, tracked
 
+FIRST_SHAPE = "d9593f36dea6"  # the first commit that was published
 WHO = ("-c", "user.name=Test", "-c", "user.email=test@example.org")
 
 
@@ -52,3 +55,33 @@ def test_an_update_is_applied_and_edits_are_kept(repository: Path, tmp_path: Pat
     assert "gift: bool = False" in events
     succeed("cruft", "check", cwd=project)
     assert not (project / "UNFINISHED.md").exists()
+
+
+def test_an_update_from_the_first_shape(tmp_path: Path) -> None:
+    repository = tmp_path / "evtemplate"
+    succeed("git", "clone", "--quiet", TEMPLATE, repository, cwd=tmp_path)
+    if run("git", "checkout", "--quiet", "-B", "main", FIRST_SHAPE, cwd=repository).returncode:
+        pytest.skip(f"{FIRST_SHAPE} is not in this clone: git fetch --unshallow")
+    succeed("cruft", "create", repository.as_uri(), "--no-input", cwd=tmp_path)
+    project = tmp_path / "event-service"
+    succeed("git", "init", "--quiet", cwd=project)
+    commit(project, "Generated")
+
+    with (project / "app/handlers/orders.py").open("a", encoding="utf-8") as orders:
+        orders.write("\n\n@on(OrderPlaced)\nasync def mine(event: OrderPlaced) -> None: ...\n")
+    edit(project / "answers.toml", 'q1 = ""', 'q1 = "B"')
+    commit(project, "What a learner did")
+
+    succeed("git", "rm", "-r", "--quiet", ".", cwd=repository)
+    for path in tracked():
+        copy = repository / path.relative_to(TEMPLATE)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, copy)
+    commit(repository, "Today's shape")
+    succeed("cruft", "update", "--skip-apply-ask", cwd=project)
+
+    assert list(project.rglob("*.rej")) == []
+    assert "def mine(" in (project / "app/handlers/orders.py").read_text(encoding="utf-8")
+    assert 'q1 = "B"' in (project / "answers.toml").read_text(encoding="utf-8")
+    succeed("cruft", "check", cwd=project)
+    succeed("uv", "run", "pytest", "-q", cwd=project)
