@@ -256,6 +256,7 @@ class _Line(ConsumerRebalanceListener):  # type: ignore[misc]
                 session_timeout_ms=lease,  # who is not heard of for so long has been killed
                 heartbeat_interval_ms=lease // 10,
                 rebalance_timeout_ms=lease,
+                request_timeout_ms=lease + 10_000,  # to join may take all of the rebalance
                 max_poll_interval_ms=2**31 - 1,  # a slow listener is not a dead one
                 fetch_max_wait_ms=100,  # what comes in meanwhile for another lane waits so long
             )
