@@ -602,10 +602,10 @@ from app.main import app
 from app.cloudevents import encode
 from app.delivery import shared_events
 from app.events import OrderPlaced
-from app.handlers.jobs import Job, LargeJob, Tick
+from app.handlers.jobs import Job, LargeJob, Step, Tick
 
 order = OrderPlaced(order_id=uuid4(), item="tea \\N{hot beverage}", quantity=2)
-events = [order, Job(number=1), LargeJob(number=1), Tick()]
+events = [order, Job(number=1), LargeJob(number=1), Step(thing=1, number=2), Tick()]
 assert {type(event) for event in events} == set(shared_events())
 for event in events:
     print(encode(event).decode())
