@@ -1,7 +1,8 @@
 """Requests a second of the service beside the barest FastAPI app with the same routes.
 
 The load comes from `wrk` (Debian's package of that name), in slices that take turns (each is first in
-turn), and goes to 127.0.0.1 only. A ratio is the median of those of neighbouring slices.
+turn), and goes to 127.0.0.1 only. A ratio is the median of those of neighbouring slices, over several
+processes of each.
 """
 
 import re
@@ -86,7 +87,9 @@ class Service:
         return int(found[1])
 
 
-def measure(python: Path, project: Path, folder: Path, seconds: int = 1, rounds: int = 15) -> str:
+def measure(
+    python: Path, project: Path, folder: Path, seconds: int = 1, starts: int = 9, slices: int = 2
+) -> str:
     """Return the table; `folder` is an empty one to work in."""
     if not shutil.which("wrk"):
         raise SystemExit("Install wrk first: it makes the load (apt-get install wrk).")
@@ -97,33 +100,36 @@ def measure(python: Path, project: Path, folder: Path, seconds: int = 1, rounds:
     if (project / "lesson").exists():
         contenders["**evtemplate**, the lesson watching"] = (project, "lesson.live:app")
 
-    with ExitStack() as stack:
-        services = {
-            name: Service(stack, python, where, app, 8400 + number)
-            for number, (name, (where, app)) in enumerate(contenders.items())
-        }
-        columns: list[dict[str, float]] = []
-        for path, load in (("/", None), ("/orders", script)):
-            speeds: dict[str, list[float]] = {name: [] for name in services}
-            for turn in range(rounds):
-                order = (
-                    list(services)[turn % len(services) :] + list(services)[: turn % len(services)]
-                )
-                for name in order:
-                    speeds[name].append(services[name].requests_a_second(path, load, seconds))
-            columns.append(
-                {
-                    name: statistics.median(
-                        own / bare for own, bare in zip(values, speeds["bare"], strict=True)
-                    )
-                    for name, values in speeds.items()
-                }
-            )
-        memory = {name: service.memory() for name, service in services.items()}
-    columns.append({name: value / memory["bare"] for name, value in memory.items()})
+    loads = {"/": None, "/orders": script}
+    ratios: dict[str, dict[str, list[float]]] = {
+        name: {column: [] for column in (*loads, "memory")} for name in contenders
+    }
+    # A process is some percent quicker or slower than its like for as long as it lives.
+    for start in range(starts):
+        with ExitStack() as stack:
+            services = {
+                name: Service(stack, python, where, app, 8400 + number)
+                for number, (name, (where, app)) in enumerate(contenders.items())
+            }
+            for path, load in loads.items():
+                for turn in range(slices):
+                    first = (start + turn) % len(services)
+                    order = [*services][first:] + [*services][:first]
+                    speeds = {
+                        name: services[name].requests_a_second(path, load, seconds)
+                        for name in order
+                    }
+                    for name, speed in speeds.items():
+                        ratios[name][path].append(speed / speeds["bare"])
+            for name, service in services.items():
+                ratios[name]["memory"].append(service.memory() / services["bare"].memory())
+    columns = [
+        {name: statistics.median(found[column]) for name, found in ratios.items()}
+        for column in (*loads, "memory")
+    ]
     rows = [
         f"| {name} | {' | '.join(f'{column[name]:.2f}' for column in columns)} |"
-        for name in services
+        for name in contenders
     ]
     head = "| requests a second | `GET /` | `POST /orders` | memory |"
     return "\n".join([head, "|---|---|---|---|", *rows])
