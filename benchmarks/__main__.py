@@ -33,7 +33,8 @@ the peers here was ahead.
 
 ## Requests
 
-The barest FastAPI app with the same two routes is 1. An order is an event more than there: to make it and
+The barest FastAPI app with the same two routes is 1; a second process of it shows how far to trust the
+figures. An order is an event more than there: to make it and
 to emit it takes some microseconds.
 
 {requests}

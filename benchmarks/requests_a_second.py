@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -87,6 +88,13 @@ class Service:
         return int(found[1])
 
 
+def turned(names: Iterable[str], by: int) -> list[str]:
+    """Return `names`, beginning with another one each time, for who is first has an advantage."""
+    order = list(names)
+    first = by % len(order)
+    return order[first:] + order[:first]
+
+
 def measure(
     python: Path, project: Path, folder: Path, seconds: int = 1, starts: int = 9, slices: int = 2
 ) -> str:
@@ -96,7 +104,8 @@ def measure(
     (folder / "bare.py").write_text(BARE, encoding="utf-8")
     script = folder / "order.lua"
     script.write_text(ORDER, encoding="utf-8")
-    contenders = {"bare": (folder, "bare:app"), "**evtemplate**": (project, "app.main:app")}
+    contenders = {"bare": (folder, "bare:app"), "bare, again": (folder, "bare:app")}
+    contenders |= {"**evtemplate**": (project, "app.main:app")}
     if (project / "lesson").exists():
         contenders["**evtemplate**, the lesson watching"] = (project, "lesson.live:app")
 
@@ -108,16 +117,14 @@ def measure(
     for start in range(starts):
         with ExitStack() as stack:
             services = {
-                name: Service(stack, python, where, app, 8400 + number)
-                for number, (name, (where, app)) in enumerate(contenders.items())
+                name: Service(stack, python, *contenders[name], port)
+                for port, name in enumerate(turned(contenders, start), 8400)
             }
             for path, load in loads.items():
                 for turn in range(slices):
-                    first = (start + turn) % len(services)
-                    order = [*services][first:] + [*services][:first]
                     speeds = {
                         name: services[name].requests_a_second(path, load, seconds)
-                        for name in order
+                        for name in turned(contenders, start + turn)
                     }
                     for name, speed in speeds.items():
                         ratios[name][path].append(speed / speeds["bare"])
