@@ -614,7 +614,7 @@ for event in events:
     environment = service.environment | {"PYTHONUTF8": "1"}
     printed = succeed(service.python, "encode.py", cwd=service.folder, **environment)
     documents = [json.loads(line) for line in printed.splitlines()]
-    assert len(documents) == 4
+    assert len(documents) == 5
     schema = cloudevents_schema(tmp_path)
     checker = jsonschema.Draft7Validator(schema, format_checker=jsonschema.FormatChecker())
     for document in documents:
