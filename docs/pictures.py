@@ -202,9 +202,6 @@ def main() -> None:
         photograph_text(browser, "terminal", terminal(generated, printed, answer))
         photograph_text(browser, "tree", files)
         browser.close()
-        shutil.copy(
-            Path(folder) / "log.txt", Path(tempfile.gettempdir()) / "evtemplate-terminal.log"
-        )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """The pages and pictures in docs/, followed and made again."""
 
-import os
 import re
 import shutil
 import socket
@@ -10,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from test_readme import blocks
-from tools import TEMPLATE, succeed
+from tools import TEMPLATE, run, succeed
 
 README = (TEMPLATE / "README.md").read_text(encoding="utf-8")
 WHO = {
@@ -70,15 +69,7 @@ def test_a_course_from_the_first_day_to_the_grades(tmp_path: Path, repository: P
     (tmp_path / "class.txt").write_text("team-01\nteam-02\n", encoding="utf-8")
 
     def follow(*steps: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            ["sh", "-ec", "\n".join(steps)],
-            cwd=tmp_path,
-            env=os.environ | WHO,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=600,
-        )
+        done = run("sh", "-ec", "\n".join(steps), cwd=tmp_path, **WHO)
         assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
         return done
 
