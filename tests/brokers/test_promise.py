@@ -558,6 +558,32 @@ asyncio.run(main(*sys.argv[1:]))
     assert "tries: 5" in service.wait_for_letters(1)
 
 
+@pytest.mark.parametrize("engine", ["kafka"], indirect=True, scope="module")
+def test_a_connection_that_uvloop_has_closed(service: Service) -> None:
+    """aiokafka's tasks live through its own error only; another one would end a line in silence."""
+    code = """
+import asyncio, sys
+import uvloop
+from aiokafka.conn import create_conn
+from aiokafka.errors import KafkaConnectionError
+from aiokafka.protocol.admin import ListGroupsRequest
+import app.broker
+async def main(host, port):
+    connection = await create_conn(host, int(port))
+    await connection.send(ListGroupsRequest())
+    connection._writer.transport.abort()
+    await asyncio.sleep(0)  # uvloop closes it
+    try:
+        connection.send(ListGroupsRequest())
+    except KafkaConnectionError:
+        print("as aiokafka says it;", "connected:", connection.connected())
+uvloop.run(main(*sys.argv[1:]))
+"""
+    at = service.url.removeprefix("kafka://").split(":")
+    said = succeed(service.python, "-c", code, *at, cwd=service.folder)
+    assert said == "as aiokafka says it; connected: False\n"
+
+
 def other(service: Service, engine: str, what: str, **options: Any) -> subprocess.Popen[bytes]:
     command = [service.python, str(HERE / f"other_{engine}.py"), service.url, service.name, what]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

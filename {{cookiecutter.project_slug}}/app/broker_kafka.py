@@ -37,9 +37,11 @@ from aiokafka.admin import (  # type: ignore[import-untyped]
     NewPartitions,
     NewTopic,
 )
+from aiokafka.conn import AIOKafkaConnection, CloseReason  # type: ignore[import-untyped]
 from aiokafka.errors import (  # type: ignore[import-untyped]
     CommitFailedError,
     IllegalStateError,
+    KafkaConnectionError,
     KafkaError,
     for_code,
 )
@@ -463,6 +465,30 @@ def describe(
         topic, group = _topic(subscription.heard), _group(subscription)
         broker.subscriber(topic, group_id=group, title=subscription.name)(reader)
     return broker
+
+
+def _closed_is_an_error_of_kafka(send: Callable[..., Any]) -> Callable[..., Any]:
+    """Return `send` with an error that aiokafka's tasks live through, when uvloop has closed.
+
+    uvloop raises RuntimeError, which ends them in silence: github.com/aio-libs/aiokafka/issues/1038.
+    """
+
+    def sent(connection: AIOKafkaConnection, *arguments: Any, **options: Any) -> Any:
+        try:
+            return send(connection, *arguments, **options)
+        except RuntimeError as error:
+            connection.close(reason=CloseReason.CONNECTION_BROKEN)
+            raise KafkaConnectionError(str(error)) from error
+
+    return sent
+
+
+for _name in ("send", "_send_sasl_token"):
+    setattr(
+        AIOKafkaConnection,
+        _name,
+        _closed_is_an_error_of_kafka(getattr(AIOKafkaConnection, _name)),
+    )
 
 
 def _topic(event_type: str) -> str:
