@@ -559,7 +559,7 @@ asyncio.run(main(*sys.argv[1:]))
 
 
 @pytest.mark.parametrize("engine", ["kafka"], indirect=True, scope="module")
-def test_a_connection_that_uvloop_has_closed(service: Service) -> None:
+def test_a_connection_to_kafka_that_uvloop_has_closed(service: Service) -> None:
     """aiokafka's tasks live through its own error only; another one would end a line in silence."""
     code = """
 import asyncio, sys
@@ -582,6 +582,29 @@ uvloop.run(main(*sys.argv[1:]))
     at = service.url.removeprefix("kafka://").split(":")
     said = succeed(service.python, "-c", code, *at, cwd=service.folder)
     assert said == "as aiokafka says it; connected: False\n"
+
+
+@pytest.mark.parametrize("engine", ["redis"], indirect=True, scope="module")
+def test_a_connection_to_redis_that_uvloop_has_closed(service: Service) -> None:
+    code = """
+import asyncio, sys
+import uvloop
+from app.broker import Engine
+from app.delivery import EventNotStored
+async def main(url):
+    engine = Engine(url, [])
+    await engine.store("Job", "A", b"x")
+    [connection] = engine.redis.connection_pool._available_connections
+    connection._writer.transport.abort()
+    try:
+        await engine.store("Job", "B", b"x")
+    except EventNotStored:
+        print("not stored;", await engine.answers())
+    await engine.close()
+uvloop.run(main(*sys.argv[1:]))
+"""
+    said = succeed(service.python, "-c", code, service.url, cwd=service.folder)
+    assert said == "not stored; True\n"
 
 
 def other(service: Service, engine: str, what: str, **options: Any) -> subprocess.Popen[bytes]:

@@ -33,6 +33,7 @@ DOCUMENT, TO = b"event", b"listener"  # fields; TO makes it a copy for one liste
 ANYONE = "service"  # instances need no names of their own: what one holds is told by its idle time
 LOOK_EVERY = 1.0  # seconds between two looks for what is due again
 TRIM_EVERY = 5.0  # seconds
+AWAY = (RedisError, OSError, RuntimeError)  # the last is uvloop's, for a connection just closed
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Engine:
             for subscription in self.subscriptions:
                 await self._make(subscription)
             kept = await self._setting("appendonly"), await self._setting("maxmemory-policy")
-        except (RedisError, OSError) as error:
+        except AWAY as error:
             await self.close()
             raise EngineUnusable(
                 f"No Redis answers at {self.address} ({type(error).__name__}): "
@@ -103,14 +104,14 @@ class Engine:
         fields: dict[Any, Any] = {DOCUMENT: document} | ({TO: to} if to else {})
         try:
             await self.redis.xadd(f"{SERVICE}:{event_type}", fields)
-        except (RedisError, OSError) as error:
+        except AWAY as error:
             raise EventNotStored(f"{self.address}: {type(error).__name__}") from error
 
     async def answers(self) -> bool:
         try:
             async with asyncio.timeout(2):
                 return bool(await self.redis.ping())
-        except (RedisError, OSError):
+        except AWAY:
             return False
 
     async def _serve(self, subscription: Subscription) -> None:
@@ -119,10 +120,10 @@ class Engine:
             try:
                 async for entry, fields, tried in self._entries(subscription):
                     await self._handle(subscription, entry, fields, tried)
-            except (RedisError, OSError) as error:
+            except AWAY as error:
                 log.warning("%s waits for Redis: %s", subscription.name, type(error).__name__)
                 await asyncio.sleep(1)
-                with suppress(RedisError, OSError):
+                with suppress(*AWAY):
                     await self._make(subscription)  # if Redis came back empty
 
     async def _entries(
@@ -181,7 +182,7 @@ class Engine:
         """Tell Redis that what is in hand is being worked on, so that nobody else claims it."""
         while True:
             await asyncio.sleep(delivery.LEASE / 3)
-            with suppress(RedisError, OSError):
+            with suppress(*AWAY):
                 for subscription, entry in list(self.in_hand):
                     await self._idle(subscription, entry, 0)
 
@@ -189,7 +190,7 @@ class Engine:
         """Take out of each stream what all its groups have had."""
         while True:
             await asyncio.sleep(TRIM_EVERY)
-            with suppress(RedisError, OSError):
+            with suppress(*AWAY):
                 for event in delivery.shared_events():
                     await self._trim_one(f"{SERVICE}:{event.__name__}")
 
