@@ -37,6 +37,13 @@ def test_every_question_and_every_choice_has_a_sentence(question: str) -> None:
         assert len(prompt.split()) > 3
 
 
+@pytest.mark.parametrize("name", ["README.md", "TUTORIAL.md", "pyproject.toml"])
+def test_no_blank_line_is_lost_after_a_condition(name: str) -> None:
+    lines = (PROJECT / name).read_text(encoding="utf-8").splitlines()
+    for line, following in zip(lines, lines[1:], strict=False):
+        assert not line.lstrip().startswith("# %") or following.strip()
+
+
 def test_every_python_file_parses_in_place() -> None:
     sources = [path for path in TEXTS if path.suffix == ".py"]
     assert sources
