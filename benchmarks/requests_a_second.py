@@ -2,7 +2,8 @@
 
 The load comes from `wrk` (Debian's package of that name), in slices that take turns (each is first in
 turn), and goes to 127.0.0.1 only. A ratio is the median of those of neighbouring slices, over several
-processes of each.
+processes of each. Linux also tells the time that a process had on a core: requests for each second of that
+are the same measure, less what else the machine was doing.
 """
 
 import re
@@ -68,17 +69,27 @@ class Service:
                 time.sleep(0.05)
         raise RuntimeError(f"{app} does not answer at {self.url}")
 
-    def requests_a_second(self, path: str, script: Path | None, seconds: int) -> float:
+    def speeds(self, path: str, script: Path | None, seconds: int) -> tuple[float, float]:
+        """Return requests a second, and requests for each second on a core."""
         load = ["wrk", "--threads=1", "--connections=16", f"--duration={seconds}s"]
         load += [f"--script={script}"] if script else []
+        before = self.on_a_core()
         printed = subprocess.run(
             [*load, self.url + path], capture_output=True, encoding="utf-8", check=True
         ).stdout
+        busy = self.on_a_core() - before
         if "Non-2xx" in printed or "Socket errors" in printed:
             raise RuntimeError(printed)
-        found = re.search(r"Requests/sec:\s+([0-9.]+)", printed)
-        assert found
-        return float(found[1])
+        rate = re.search(r"Requests/sec:\s+([0-9.]+)", printed)
+        count = re.search(r"(\d+) requests in", printed)
+        assert rate
+        assert count
+        return float(rate[1]), int(count[1]) / busy
+
+    def on_a_core(self) -> float:
+        """Return the seconds that the process has been on a core so far, all its threads."""
+        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
+        return sum(int(task.read_text(encoding="utf-8").split()[0]) for task in tasks) / 1e9
 
     def memory(self) -> int:
         """Return the memory that the process holds, in KiB."""
@@ -96,7 +107,7 @@ def turned(names: Iterable[str], by: int) -> list[str]:
 
 
 def measure(
-    python: Path, project: Path, folder: Path, seconds: int = 1, starts: int = 9, slices: int = 2
+    python: Path, project: Path, folder: Path, seconds: int = 1, starts: int = 24, slices: int = 1
 ) -> str:
     """Return the table; `folder` is an empty one to work in."""
     if not shutil.which("wrk"):
@@ -109,9 +120,10 @@ def measure(
     if (project / "lesson").exists():
         contenders["**evtemplate**, the lesson watching"] = (project, "lesson.live:app")
 
-    loads = {"/": None, "/orders": script}
+    loads = {"`GET /`": ("/", None), "`POST /orders`": ("/orders", script)}
+    columns = [*loads, *(f"{load}, on a core" for load in loads), "memory"]
     ratios: dict[str, dict[str, list[float]]] = {
-        name: {column: [] for column in (*loads, "memory")} for name in contenders
+        name: {column: [] for column in columns} for name in contenders
     }
     # A process is some percent quicker or slower than its like for as long as it lives.
     for start in range(starts):
@@ -120,26 +132,25 @@ def measure(
                 name: Service(stack, python, *contenders[name], port)
                 for port, name in enumerate(turned(contenders, start), 8400)
             }
-            for path, load in loads.items():
-                for turn in range(slices):
+            for load, (path, order) in loads.items():
+                for turn in range(-1, slices):
                     speeds = {
-                        name: services[name].requests_a_second(path, load, seconds)
+                        name: services[name].speeds(path, order, seconds)
                         for name in turned(contenders, start + turn)
                     }
-                    for name, speed in speeds.items():
-                        ratios[name][path].append(speed / speeds["bare"])
+                    if turn < 0:  # Python rewrites what runs often, and that takes a while
+                        continue
+                    for name, (rate, for_core) in speeds.items():
+                        ratios[name][load].append(rate / speeds["bare"][0])
+                        ratios[name][f"{load}, on a core"].append(for_core / speeds["bare"][1])
             for name, service in services.items():
                 ratios[name]["memory"].append(service.memory() / services["bare"].memory())
-    columns = [
-        {name: statistics.median(found[column]) for name, found in ratios.items()}
-        for column in (*loads, "memory")
-    ]
     rows = [
-        f"| {name} | {' | '.join(f'{column[name]:.2f}' for column in columns)} |"
-        for name in contenders
+        f"| {name} | {' | '.join(f'{statistics.median(found[column]):.2f}' for column in columns)} |"
+        for name, found in ratios.items()
     ]
-    head = "| requests a second | `GET /` | `POST /orders` | memory |"
-    return "\n".join([head, "|---|---|---|---|", *rows])
+    head = f"| requests a second | {' | '.join(columns)} |"
+    return "\n".join([head, "|---" * (len(columns) + 1) + "|", *rows])
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import ast
 import shutil
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 
 import post_gen_project
@@ -40,7 +41,7 @@ def test_every_question_and_every_choice_has_a_sentence(question: str) -> None:
 @pytest.mark.parametrize("name", ["README.md", "TUTORIAL.md", "pyproject.toml"])
 def test_no_blank_line_is_lost_after_a_condition(name: str) -> None:
     lines = (PROJECT / name).read_text(encoding="utf-8").splitlines()
-    for line, following in zip(lines, lines[1:], strict=False):
+    for line, following in pairwise(lines):
         assert not line.lstrip().startswith("# %") or following.strip()
 
 
