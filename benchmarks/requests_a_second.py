@@ -1,14 +1,13 @@
 """Requests a second of the service beside the barest FastAPI app with the same routes.
 
 The load comes from `wrk` (Debian's package of that name), in slices that take turns (each is first in
-turn), and goes to 127.0.0.1 only. A ratio is the median of those of neighbouring slices, over several
-processes of each. Linux also tells the time that a process had on a core: requests for each second of that
+turn), and goes to 127.0.0.1 only. A ratio is the median, over many processes of each, of
+those to the mean of two bare ones in the slices beside it. Linux also tells the time that a process had on a core: requests for each second of that
 are the same measure, less what else the machine was doing.
 """
 
 import re
 import shutil
-import statistics
 import subprocess
 import sys
 import time
@@ -16,7 +15,9 @@ import urllib.request
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
+from statistics import mean, median
 
+BARES = ("bare", "bare, again")  # two processes, for one alone is some percent off
 ORDER = """
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
@@ -107,7 +108,7 @@ def turned(names: Iterable[str], by: int) -> list[str]:
 
 
 def measure(
-    python: Path, project: Path, folder: Path, seconds: int = 1, starts: int = 24, slices: int = 1
+    python: Path, project: Path, folder: Path, seconds: int = 1, starts: int = 30, slices: int = 1
 ) -> str:
     """Return the table; `folder` is an empty one to work in."""
     if not shutil.which("wrk"):
@@ -115,7 +116,7 @@ def measure(
     (folder / "bare.py").write_text(BARE, encoding="utf-8")
     script = folder / "order.lua"
     script.write_text(ORDER, encoding="utf-8")
-    contenders = {"bare": (folder, "bare:app"), "bare, again": (folder, "bare:app")}
+    contenders = {name: (folder, "bare:app") for name in BARES}
     contenders |= {"**evtemplate**": (project, "app.main:app")}
     if (project / "lesson").exists():
         contenders["**evtemplate**, the lesson watching"] = (project, "lesson.live:app")
@@ -132,21 +133,24 @@ def measure(
                 name: Service(stack, python, *contenders[name], port)
                 for port, name in enumerate(turned(contenders, start), 8400)
             }
+            for service in services.values():  # Python rewrites what runs often; that takes a while
+                service.speeds("/orders", script, seconds)
             for load, (path, order) in loads.items():
-                for turn in range(-1, slices):
+                for turn in range(slices):
                     speeds = {
                         name: services[name].speeds(path, order, seconds)
                         for name in turned(contenders, start + turn)
                     }
-                    if turn < 0:  # Python rewrites what runs often, and that takes a while
-                        continue
+                    bare = [
+                        mean(pair) for pair in zip(*(speeds[name] for name in BARES), strict=True)
+                    ]
                     for name, (rate, for_core) in speeds.items():
-                        ratios[name][load].append(rate / speeds["bare"][0])
-                        ratios[name][f"{load}, on a core"].append(for_core / speeds["bare"][1])
+                        ratios[name][load].append(rate / bare[0])
+                        ratios[name][f"{load}, on a core"].append(for_core / bare[1])
             for name, service in services.items():
                 ratios[name]["memory"].append(service.memory() / services["bare"].memory())
     rows = [
-        f"| {name} | {' | '.join(f'{statistics.median(found[column]):.2f}' for column in columns)} |"
+        f"| {name} | {' | '.join(f'{median(found[column]):.2f}' for column in columns)} |"
         for name, found in ratios.items()
     ]
     head = f"| requests a second | {' | '.join(columns)} |"

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from tools import QUESTIONS, generate, succeed
+from tools import PROJECT, QUESTIONS, generate, succeed
 
 LEARNING = ("student", "solution")
+TASKS = 13  # predictions, questions and exercises
 KEPT = ("PATH", "SYSTEMROOT", "TEMP", "TMP")  # of the environment
 
 
@@ -105,6 +106,16 @@ def test_student_is_the_default() -> None:
     assert set(QUESTIONS["__prompts__"]["lesson"]) == {"__prompt__", *QUESTIONS["lesson"]}
 
 
+@pytest.mark.parametrize("lesson", LEARNING)
+def test_there_is_a_line_for_each_answer(lesson: str) -> None:
+    quiz = tomllib.loads((PROJECT / "lesson" / "quiz.toml").read_text(encoding="utf-8"))
+    answers = tomllib.loads((PROJECT / f"answers-{lesson}.toml").read_text(encoding="utf-8"))
+    asked = []
+    for question in quiz["question"]:
+        asked += [question["id"]] + [f"{question['id']}_because"] * ("because" in question)
+    assert list(answers["quiz"]) == asked
+
+
 def test_none_leaves_no_trace(generated: Callable[[str], Project]) -> None:
     plain, student = files(generated("none")), files(generated("student"))
 
@@ -169,7 +180,7 @@ def test_the_student_is_green_and_says_what_is_next(student: Project) -> None:
 
     result = student.check()
     assert result.returncode == 0
-    assert "\n0 of 13 done.\nNext: step1. You start the app." in result.stdout
+    assert f"\n0 of {TASKS} done.\nNext: step1. You start the app." in result.stdout
     assert student.check("--grade").returncode == 1
 
 
@@ -181,7 +192,7 @@ def test_the_solution_is_green_and_solved(generated: Callable[[str], Project]) -
     assert "skipped" not in result.stdout
     result = solution.check("--grade")
     assert result.returncode == 0, result.stdout
-    assert "\n13 of 13 done.\n" in result.stdout
+    assert f"\n{TASKS} of {TASKS} done.\n" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -534,7 +545,7 @@ def test_the_command_says_what_is_right_and_why_the_rest_is_wrong(student: Proje
     assert "[✗] q1_because" in result.stdout
     assert "Wrong: An import only makes startup_event and registers it" in result.stdout
     assert "[·] q2_because  (comes after q2)" in result.stdout
-    assert "2 of 13 done." in result.stdout
+    assert f"2 of {TASKS} done." in result.stdout
 
 
 def test_a_plain_terminal_gets_plain_ascii(student: Project) -> None:
@@ -581,7 +592,7 @@ def test_github_gets_a_summary(student: Project, tmp_path: Path) -> None:
     text = summary.read_text(encoding="utf-8")
     assert text.startswith("before\n## The lesson\n")
     rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
-    assert len(rows) == 13
+    assert len(rows) == TASKS
     assert all(row.count("|") == 5 for row in rows)
     assert "You said: &lt;b&gt; &#124; x." in rows[0]
 
