@@ -10,7 +10,12 @@ from cookiecutter.main import cookiecutter
 TEMPLATE = Path(__file__).resolve().parent.parent
 README = TEMPLATE / "README.md"
 BEGIN, END = "<!-- made by docs/choices.py -->\n", "<!-- end -->\n"
-LEAST = {"broker": "none", "lesson": "none", "license": "none"}
+QUESTIONS = json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8"))
+LEAST = {
+    name: "none"
+    for name, asked in QUESTIONS.items()
+    if isinstance(asked, list) and not name.startswith("_")
+}
 HEAD = "| Choice | Files | Lines in `app/` | in `tests/` | in `lesson/` | It needs |\n|---|---|---|---|---|---|\n"
 
 
@@ -33,11 +38,10 @@ def made(answers: dict[str, str]) -> tuple[list[int], set[str]]:
 
 def table() -> str:
     """Return the table: what there is without any choice, then what each choice adds to it."""
-    questions = json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8"))
     base, base_needs = made(LEAST)
     rows = [("the service alone", base, base_needs, "")]
     for question in LEAST:
-        for answer in questions[question]:
+        for answer in QUESTIONS[question]:
             if answer != LEAST[question]:
                 counts, needs = made(LEAST | {question: answer})
                 added = [mine - least for mine, least in zip(counts, base, strict=True)]

@@ -170,9 +170,10 @@ def test_a_bad_answer_is_refused(question: str, answer: str, tmp_path: Path) -> 
     assert not (tmp_path / "replay").exists() or not list((tmp_path / "replay").iterdir())
 
 
-@pytest.mark.parametrize("broker", CHOICES["broker"])
-def test_the_packages_that_a_project_needs_are_no_names_for_it(broker: str, tmp_path: Path) -> None:
-    project = generate(tmp_path, broker=broker)
+@pytest.mark.parametrize("turn", range(max(map(len, CHOICES.values()))))
+def test_the_packages_that_a_project_needs_are_no_names_for_it(turn: int, tmp_path: Path) -> None:
+    each_choice = {question: wanted[turn % len(wanted)] for question, wanted in CHOICES.items()}
+    project = generate(tmp_path, **each_choice)
     succeed("uv", "lock", "--quiet", cwd=project)
     lock = (project / "uv.lock").read_text(encoding="utf-8")
     needed = set(re.findall(r'^name = "(.+)"$', lock, re.MULTILINE)) - {project.name}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from lesson import exercises
 from lesson.grade import EXERCISES, ROOT, WARNING, _inert, grade, grade_folder
 
 FolderOf = Callable[[str], Path]
@@ -32,6 +33,10 @@ def edit(file: Path, old: str, new: str) -> None:
     text = file.read_text(encoding="utf-8")
     assert old in text
     file.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def test_each_exercise_has_a_column() -> None:
+    assert tuple(exercise.id for exercise in exercises.EXERCISES) == EXERCISES
 
 
 def test_a_solved_folder(folder_of: FolderOf) -> None:
