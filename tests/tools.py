@@ -22,6 +22,8 @@ QUESTIONS = json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-
 ASKED = [question for question in QUESTIONS if not question.startswith("_")]
 CHOICES = {name: QUESTIONS[name] for name in ASKED if isinstance(QUESTIONS[name], list)}
 
+EXERCISES = 3  # of the lesson
+
 COMBINATIONS = [
     dict(zip(CHOICES, answers, strict=True)) for answers in itertools.product(*CHOICES.values())
 ]
