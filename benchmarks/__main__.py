@@ -34,8 +34,8 @@ the peers here was ahead.
 ## Requests
 
 The barest FastAPI app with the same two routes is 1: the mean of two processes of it, whose own rows show how
-far to trust the figures. "On a core" counts requests for each second that the server was on a core: the same measure, with
-less of what else the machine did. An order is an event more than there; to make it and to emit it takes
+far to trust the figures. "On a core" counts requests for each second that the server was on a core: the
+same measure, with less of what else the machine did. An order is an event more than there; to make it and to emit it takes
 some microseconds.
 
 {requests}

@@ -11,6 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from requests_a_second import turned
+
 TEMPLATE = Path(__file__).parent.parent
 ANSWERS = {
     "**evtemplate**, the service alone": ["lesson=none"],
@@ -44,10 +46,9 @@ def measure(folder: Path, rounds: int = 16) -> str:
     bakes |= {name: (TEMPLATE, answers) for name, answers in ANSWERS.items()}
     times: dict[str, list[float]] = {name: [] for name in bakes}
     for turn in range(rounds):
-        order = list(bakes)[turn % len(bakes) :] + list(bakes)[: turn % len(bakes)]
         taken = {
             name: seconds(bakes[name][0], Path(tempfile.mkdtemp(dir=folder)), bakes[name][1])
-            for name in order
+            for name in turned(bakes, turn)
         }
         for name in bakes:
             times[name].append(taken[name] / taken["a template with one file"])

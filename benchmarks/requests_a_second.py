@@ -1,9 +1,9 @@
 """Requests a second of the service beside the barest FastAPI app with the same routes.
 
 The load comes from `wrk` (Debian's package of that name), in slices that take turns (each is first in
-turn), and goes to 127.0.0.1 only. A ratio is the median, over many processes of each, of
-those to the mean of two bare ones in the slices beside it. Linux also tells the time that a process had on a core: requests for each second of that
-are the same measure, less what else the machine was doing.
+turn), and goes to 127.0.0.1 only. A ratio is the median, over many processes of each, of those to the mean
+of two bare ones in the slices beside it. Linux also tells the time that a process had on a core: requests
+for each second of that are the same measure, less what else the machine was doing.
 """
 
 import re
@@ -107,9 +107,7 @@ def turned(names: Iterable[str], by: int) -> list[str]:
     return order[first:] + order[:first]
 
 
-def measure(
-    python: Path, project: Path, folder: Path, seconds: int = 1, starts: int = 30, slices: int = 1
-) -> str:
+def measure(python: Path, project: Path, folder: Path, seconds: int = 1, starts: int = 30) -> str:
     """Return the table; `folder` is an empty one to work in."""
     if not shutil.which("wrk"):
         raise SystemExit("Install wrk first: it makes the load (apt-get install wrk).")
@@ -136,17 +134,14 @@ def measure(
             for service in services.values():  # Python rewrites what runs often; that takes a while
                 service.speeds("/orders", script, seconds)
             for load, (path, order) in loads.items():
-                for turn in range(slices):
-                    speeds = {
-                        name: services[name].speeds(path, order, seconds)
-                        for name in turned(contenders, start + turn)
-                    }
-                    bare = [
-                        mean(pair) for pair in zip(*(speeds[name] for name in BARES), strict=True)
-                    ]
-                    for name, (rate, for_core) in speeds.items():
-                        ratios[name][load].append(rate / bare[0])
-                        ratios[name][f"{load}, on a core"].append(for_core / bare[1])
+                speeds = {
+                    name: services[name].speeds(path, order, seconds)
+                    for name in turned(contenders, start)
+                }
+                bare = [mean(pair) for pair in zip(*(speeds[name] for name in BARES), strict=True)]
+                for name, (rate, for_core) in speeds.items():
+                    ratios[name][load].append(rate / bare[0])
+                    ratios[name][f"{load}, on a core"].append(for_core / bare[1])
             for name, service in services.items():
                 ratios[name]["memory"].append(service.memory() / services["bare"].memory())
     rows = [

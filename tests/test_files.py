@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-import yaml
+from ruamel.yaml import YAML
 from tools import PROJECT, TEMPLATE, succeed
 
 
@@ -47,8 +47,9 @@ def test_dependency_updates(folder: Path) -> None:
 
 def test_compose_file(project: Path) -> None:
     schema = files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"
-    compose = yaml.safe_load((project / "compose.yaml").read_text(encoding="utf-8"))
-    jsonschema.validate(compose, json.loads(schema.read_text(encoding="utf-8")))
+    text = (project / "compose.yaml").read_text(encoding="utf-8")
+    compose = YAML(typ="safe", pure=True).load(text)  # refuses a key that stands twice
+    validate(compose, schema.read_text(encoding="utf-8"))
 
 
 def test_dockerfile_is_linted(project: Path) -> None:
@@ -59,5 +60,11 @@ def test_devcontainer(project: Path) -> None:
     schema = (TEMPLATE / "tests" / "devcontainer.schema.json").read_text(encoding="utf-8")
     file = project / ".devcontainer" / "devcontainer.json"
     devcontainer = json.loads(file.read_text(encoding="utf-8"))
-    jsonschema.validate(devcontainer, json.loads(schema))
+    validate(devcontainer, schema)
     assert 8000 in devcontainer["forwardPorts"]
+
+
+def validate(document: object, schema: str) -> None:
+    """Hold `document` against `schema`, with the formats that it names."""
+    checker = jsonschema.FormatChecker()
+    jsonschema.validate(document, json.loads(schema), format_checker=checker)
