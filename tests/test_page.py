@@ -31,6 +31,7 @@ CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
 SERVED = '''
 import asyncio
 import os
+from dataclasses import field
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -48,7 +49,7 @@ class ShelfEmptied(Event):
     left: int = 0
     urgent: bool = False
     note: str | None = None
-    places: list[str] = []
+    places: list[str] = field(default_factory=list)
 
 
 class Spoiled(Event):

@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import ValidationError
 
 from app import asyncapi, bus, delivery
 from app.broker import Engine
@@ -29,7 +30,7 @@ class _Sending(list[bus.Listener]):
     """Stands where the listeners of a class of event stood: the engine hands it to them."""
 
     def __iter__(self) -> Iterator[bus.Listener]:
-        failures: list[EventNotStored] = []
+        failures: list[Exception] = []
 
         async def store(event: SharedEvent) -> str:
             assert _engine is not None
@@ -37,7 +38,7 @@ class _Sending(list[bus.Listener]):
                 await _engine.store(
                     type(event).__name__, event.id, encode(event), key=event.order_key
                 )
-            except EventNotStored as error:
+            except (EventNotStored, ValidationError) as error:
                 failures.append(error)
             return event.id
 

@@ -1,11 +1,11 @@
 """How an event looks outside: one JSON document, as CloudEvents 1.0 has it (cloudevents.io)."""
 
+from dataclasses import fields
 from datetime import UTC, datetime
-from functools import cache
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_type_hints
 from uuid import uuid4
 
-from pydantic import AwareDatetime, BaseModel, Field, ValidationError, create_model
+from pydantic import AwareDatetime, BaseModel, Field, TypeAdapter, ValidationError, create_model
 from pydantic_core import to_json
 
 from app.events import SharedEvent
@@ -36,8 +36,25 @@ class Document(BaseModel, Generic[Data]):
 Envelope = Document[dict[str, Any]]  # worked out once: it would be made anew for each event
 
 
+class _Checks(dict[type[SharedEvent], TypeAdapter[Any]]):
+    """What holds the fields of an event against their types, worked out once for each class."""
+
+    def __missing__(self, event_type: type[SharedEvent]) -> TypeAdapter[Any]:
+        self[event_type] = TypeAdapter(event_type)
+        return self[event_type]
+
+
+_checks = _Checks()
+_models: dict[type[SharedEvent], type[BaseModel]] = {}
+
+
 def encode(event: SharedEvent) -> bytes:
-    """Return the document of `event`."""
+    """Return the document of `event`; raise pydantic's ValidationError if a field is not its type.
+
+    The one who emits it must hear of that: whoever takes it later could not read it.
+    """
+    check = _checks[type(event)]
+    event = check.validate_python(vars(event))
     document = {
         "specversion": "1.0",
         "id": event.id,
@@ -45,7 +62,7 @@ def encode(event: SharedEvent) -> bytes:
         "type": type(event).__name__,
         "time": event.time,
         "datacontenttype": "application/json",
-        "data": event.model_dump(mode="json", exclude={"id", "time"}),
+        "data": check.dump_python(event, mode="json", exclude={"id", "time"}),
     }
     return to_json(document)
 
@@ -56,7 +73,9 @@ def decode(document: bytes, event_type: type[SharedEvent]) -> SharedEvent:
         read = Envelope.model_validate_json(document)
         if read.type != event_type.__name__:
             raise NotOurs(f"its type is {read.type!r}, not {event_type.__name__!r}")
-        return event_type.model_validate(read.data | {"id": read.id, "time": read.time})
+        found = read.data | {"id": read.id, "time": read.time}
+        event: SharedEvent = _checks[event_type].validate_python(found, extra="forbid")
+        return event
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_context=False, include_input=False)
         said = "; ".join(
@@ -73,14 +92,16 @@ def id_of(document: bytes) -> str:
         return str(uuid4())
 
 
-@cache
 def document_of(event_type: type[SharedEvent]) -> type[BaseModel]:
-    """Return the model of the document of `event_type`, to describe it."""
-    fields = {
-        name: (field.annotation, field)
-        for name, field in event_type.model_fields.items()
-        if name not in SharedEvent.model_fields
-    }
-    name = event_type.__name__
-    data = create_model(f"{name}Data", __doc__=event_type.__doc__, **fields)  # type: ignore[call-overload]
-    return create_model(name, __base__=Document[data], __doc__=event_type.__doc__)  # type: ignore[valid-type]
+    """Return the model of the document of `event_type`, to describe it; always the same one."""
+    if event_type not in _models:
+        types = get_type_hints(event_type, include_extras=True)
+        inside = {
+            field.name: (types[field.name], field)
+            for field in fields(event_type)
+            if field.name not in SharedEvent.__dataclass_fields__
+        }
+        name, about = event_type.__name__, event_type.__doc__
+        data: Any = create_model(f"{name}Data", __doc__=about, **inside)  # type: ignore[call-overload]
+        _models[event_type] = create_model(name, __base__=Document[data], __doc__=about)
+    return _models[event_type]

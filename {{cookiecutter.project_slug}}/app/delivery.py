@@ -139,7 +139,7 @@ def shared_events() -> list[type[SharedEvent]]:
 
     found = list(dict.fromkeys(below(SharedEvent)))
     for kind in found:
-        if kind.ordered_by and kind.ordered_by not in kind.model_fields:
+        if kind.ordered_by and kind.ordered_by not in kind.__dataclass_fields__:
             raise EngineUnusable(f"{kind.__name__} has no field {kind.ordered_by} to order it by.")
     for name, count in Counter(kind.__name__ for kind in found).items():
         if count > 1:

@@ -1,14 +1,16 @@
 """What can happen: one frozen class an event."""
 
+from dataclasses import dataclass
+from typing import dataclass_transform
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict
 
-
-class Event(BaseModel):
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+class Event:
     """Something that happened. It is named in the past tense and never changes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    def __init_subclass__(cls) -> None:  # so that no class of event has to say it
+        dataclass(frozen=True, kw_only=True)(cls)
 
 
 class Startup(Event):

@@ -1,16 +1,19 @@
 """What can happen: one frozen class an event."""
 
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, dataclass_transform
 from uuid import UUID, uuid4
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, Field
 
 
-class Event(BaseModel):
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+class Event:
     """Something that happened. It is named in the past tense and never changes."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    def __init_subclass__(cls) -> None:  # so that no class of event has to say it
+        dataclass(frozen=True, kw_only=True)(cls)
 
 
 class Startup(Event):
@@ -25,8 +28,8 @@ class SharedEvent(Event):
     """An event that may leave this process. One that is delivered twice keeps its id."""
 
     ordered_by: ClassVar[str] = ""  # a field: events in which it is the same belong in order
-    id: Annotated[str, Field(min_length=1)] = Field(default_factory=lambda: str(uuid4()))
-    time: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+    id: Annotated[str, Field(min_length=1)] = field(default_factory=lambda: str(uuid4()))
+    time: AwareDatetime = field(default_factory=lambda: datetime.now(UTC))
 
     @property
     def order_key(self) -> str:

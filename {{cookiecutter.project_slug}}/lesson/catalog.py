@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
+from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
 
 from app.bus import listeners, name_of
@@ -40,7 +41,7 @@ def events() -> Iterator[dict[str, Any]]:
 def schema_of(event_type: type[Event]) -> dict[str, Any] | None:
     """Return what its fields are; None if JSON cannot hold them, so that no form can be made."""
     try:
-        return event_type.model_json_schema()
+        return TypeAdapter(event_type).json_schema()
     except PydanticUserError:
         return None
 

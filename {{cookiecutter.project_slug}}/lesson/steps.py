@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, TypedDict
 
+from pydantic_core import to_json, to_jsonable_python
 from starlette.types import Scope
 
 from app import bus
@@ -215,8 +216,8 @@ def called(scope: Scope, status: int) -> bus.Listener | None:
 def _fields(event: Event) -> tuple[dict[str, Any] | None, str]:
     """Return an event's fields as JSON has them, None if it has no such; and as one line."""
     try:
-        fields = event.model_dump(mode="json")
-        length = len(event.model_dump_json())
+        fields = to_jsonable_python(event)
+        length = len(to_json(event))
     except ValueError:
         return None, shorten.repr(event)
     line = ", ".join(f"{name}={shorten.repr(value)}" for name, value in fields.items())

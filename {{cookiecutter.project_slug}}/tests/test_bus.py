@@ -4,11 +4,11 @@ import asyncio
 import logging
 import threading
 from contextvars import ContextVar
+from dataclasses import FrozenInstanceError
 from typing import Any
 
 import anyio.from_thread
 import pytest
-from pydantic import ValidationError
 
 from app.bus import EndlessChain, Listener, emit, listeners, name_of, on
 from app.events import Event, Startup
@@ -110,14 +110,12 @@ def test_only_events_can_be_emitted() -> None:
 
 
 def test_an_event_never_changes() -> None:
-    with pytest.raises(ValidationError, match="frozen"):
-        Ping().number = 1
+    with pytest.raises(FrozenInstanceError, match="number"):
+        Ping().number = 1  # type: ignore[misc]
 
 
 def test_an_event_has_the_fields_it_says() -> None:
-    with pytest.raises(ValidationError, match="number"):
-        Ping(number="many")  # type: ignore[arg-type]
-    with pytest.raises(ValidationError, match="colour"):
+    with pytest.raises(TypeError, match="colour"):
         Ping(colour="red")  # type: ignore[call-arg]
 
 
