@@ -6,7 +6,7 @@ For each engine (all, if none is named) this generates a service, starts the eng
 free port, and lets three run in turn, each in a process of its own: ours, plain FastStream and the
 engine's raw client. Each stores the same number of events from ten tasks, while one consumer handles
 and acknowledges them one at a time. Both are as durable: on disk before `publish` returns, and
-acknowledged once handled. Plain FastStream sends the same event: an id, a time and a number.
+acknowledged once handled. Plain FastStream sends the same: an id, a time and a number.
 """
 
 import asyncio
@@ -18,14 +18,26 @@ import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
+
+from pydantic import AwareDatetime, BaseModel, Field
 
 HERE = Path(__file__).resolve()
 ROUNDS = 5
 EVENTS = 1500
 
 Publish = Callable[[int], Awaitable[Any]]
+
+
+class Message(BaseModel):
+    """What plain FastStream sends: the fields that our event has."""
+
+    id: str = Field(default_factory=lambda: str(uuid4()))
+    time: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+    number: int
 
 
 class Race:
@@ -78,23 +90,18 @@ async def faststream_nats(url: str, name: str, race: Race) -> float:
     from faststream import AckPolicy
     from faststream.nats import JStream, NatsBroker, PullSub
 
-    from app.events import SharedEvent
-
-    class Ping(SharedEvent):
-        number: int
-
     broker = NatsBroker(url, logger=None)
     stream = JStream(name)
 
     @broker.subscriber(
         name, stream=stream, durable="one", pull_sub=PullSub(), ack_policy=AckPolicy.NACK_ON_ERROR
     )
-    async def handle(event: Ping) -> None:
+    async def handle(event: Message) -> None:
         race.arrived()
 
     await broker.start()
     result = await race.run(
-        lambda number: broker.publish(Ping(number=number), name, stream=name, timeout=5)
+        lambda number: broker.publish(Message(number=number), name, stream=name, timeout=5)
     )
     await broker.stop()
     return result
@@ -125,20 +132,17 @@ async def faststream_rabbitmq(url: str, name: str, race: Race) -> float:
     from faststream import AckPolicy
     from faststream.rabbit import Channel, QueueType, RabbitBroker, RabbitQueue
 
-    from app.events import SharedEvent
-
-    class Ping(SharedEvent):
-        number: int
-
     broker = RabbitBroker(url, logger=None, default_channel=Channel(prefetch_count=1))
     queue = RabbitQueue(name, QueueType.QUORUM, durable=True)
 
     @broker.subscriber(queue, ack_policy=AckPolicy.REJECT_ON_ERROR)
-    async def handle(event: Ping) -> None:
+    async def handle(event: Message) -> None:
         race.arrived()
 
     await broker.start()
-    result = await race.run(lambda number: broker.publish(Ping(number=number), queue, persist=True))
+    result = await race.run(
+        lambda number: broker.publish(Message(number=number), queue, persist=True)
+    )
     await broker.stop()
     return result
 
@@ -169,22 +173,17 @@ async def faststream_redis(url: str, name: str, race: Race) -> float:
     from faststream import AckPolicy
     from faststream.redis import RedisBroker, StreamSub
 
-    from app.events import SharedEvent
-
-    class Ping(SharedEvent):
-        number: int
-
     broker = RedisBroker(url, logger=None)
 
     @broker.subscriber(
         stream=StreamSub(name, group="one", consumer="one", max_records=1),
         ack_policy=AckPolicy.NACK_ON_ERROR,
     )
-    async def handle(event: Ping) -> None:
+    async def handle(event: Message) -> None:
         race.arrived()
 
     await broker.start()
-    result = await race.run(lambda number: broker.publish(Ping(number=number), stream=name))
+    result = await race.run(lambda number: broker.publish(Message(number=number), stream=name))
     await broker.stop()
     return result
 
@@ -222,11 +221,6 @@ async def faststream_kafka(url: str, name: str, race: Race) -> float:
     from faststream import AckPolicy
     from faststream.kafka import KafkaBroker
 
-    from app.events import SharedEvent
-
-    class Ping(SharedEvent):
-        number: int
-
     server = url.removeprefix("kafka://")
     await make_topic(server, name)
     broker = KafkaBroker(server, acks="all", enable_idempotence=True, logger=None)
@@ -237,11 +231,11 @@ async def faststream_kafka(url: str, name: str, race: Race) -> float:
         auto_offset_reset="earliest",
         ack_policy=AckPolicy.NACK_ON_ERROR,
     )
-    async def handle(event: Ping) -> None:
+    async def handle(event: Message) -> None:
         race.arrived()
 
     await broker.start()
-    result = await race.run(lambda number: broker.publish(Ping(number=number), name))
+    result = await race.run(lambda number: broker.publish(Message(number=number), name))
     await broker.stop()
     return result
 

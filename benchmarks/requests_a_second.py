@@ -2,27 +2,41 @@
 
 The load comes from `wrk` (Debian's package of that name), in slices that take turns (each is first in
 turn), and goes to 127.0.0.1 only. A ratio is the median, over many processes of each, of those to the mean
-of two bare ones in the slices beside it. Linux also tells the time that a process had on a core: requests
-for each second of that are the same measure, less what else the machine was doing.
+of two bare ones in the slices beside it.
+
+A process is some percent quicker or slower than its like for as long as it lives, and so is each second. So
+one process also serves all, and every request goes to one of them by lot: the ratio of the median times in
+the apps is good to half a percent. It leaves out the server's own part, which is the same for all.
 """
 
+import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterable
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import mean, median
 
-BARES = ("bare", "bare, again")  # two processes, for one alone is some percent off
-ORDER = """
+BARES = ("bare", "bare, again")  # two of them, for one alone is some percent off
+HEADS = {
+    "GET": 'wrk.method = "GET"',
+    "POST": """
 wrk.method = "POST"
 wrk.headers["Content-Type"] = "application/json"
 wrk.body = '{"item": "tea", "quantity": 2}'
+""",
+}
+BY_LOT = """
+local apps = {"bare", "twin", "ours"}
+request = function() return wrk.format(nil, "/" .. apps[math.random(#apps)] .. "%s") end
 """
+LOADS = {"`GET /`": ("GET", "/"), "`POST /orders`": ("POST", "/orders")}
 BARE = """
 from typing import Annotated
 from uuid import UUID, uuid4
@@ -50,15 +64,48 @@ async def place_order(order: Order) -> dict[str, UUID]:
     return {"order_id": order_id}
 """
 
+# Serves two bare apps and ours, by the first part of the path, and counts the time in each.
+TOGETHER = """
+import json
+import os
+from importlib import import_module
+from pathlib import Path
+from statistics import median
+from time import perf_counter_ns
+
+APPS = {"bare": "bare", "twin": "twin", "ours": os.environ["OURS"]}
+APPS = {name: import_module(module).app for name, module in APPS.items()}
+times = {}
+
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await APPS["ours"](scope, receive, send)
+        found = {path: median(each[len(each) // 5 :]) for path, each in times.items()}
+        Path(os.environ["TIMES"]).write_text(json.dumps(found), encoding="utf-8")
+        return
+    path = scope["path"]
+    inside = scope | {"path": path[5:], "raw_path": path[5:].encode()}
+    start = perf_counter_ns()
+    await APPS[path[1:5]](inside, receive, send)
+    times.setdefault(path, []).append(perf_counter_ns() - start)
+"""
+
 
 class Service:
     """A uvicorn process with one worker that serves `app` from `folder`."""
 
-    def __init__(self, stack: ExitStack, python: Path, folder: Path, app: str, port: int) -> None:
+    def __init__(
+        self, stack: ExitStack, python: Path, folder: Path, app: str, port: int, **environment: str
+    ) -> None:
         self.url = f"http://127.0.0.1:{port}"
         command = [python, "-m", "uvicorn", app, "--port", str(port), "--no-access-log"]
         self.process = subprocess.Popen(
-            command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command,
+            cwd=folder,
+            env=os.environ | environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
         )
         stack.callback(self.process.wait)
         stack.callback(self.process.terminate)
@@ -66,31 +113,26 @@ class Service:
             try:
                 urllib.request.urlopen(self.url, timeout=5).close()
                 return
+            except urllib.error.HTTPError:  # an answer, too
+                return
             except OSError:
                 time.sleep(0.05)
         raise RuntimeError(f"{app} does not answer at {self.url}")
 
-    def speeds(self, path: str, script: Path | None, seconds: int) -> tuple[float, float]:
-        """Return requests a second, and requests for each second on a core."""
+    def speed(self, path: str, script: Path, seconds: int) -> float:
+        """Return requests a second."""
         load = ["wrk", "--threads=1", "--connections=16", f"--duration={seconds}s"]
-        load += [f"--script={script}"] if script else []
-        before = self.on_a_core()
         printed = subprocess.run(
-            [*load, self.url + path], capture_output=True, encoding="utf-8", check=True
+            [*load, f"--script={script}", self.url + path],
+            capture_output=True,
+            encoding="utf-8",
+            check=True,
         ).stdout
-        busy = self.on_a_core() - before
         if "Non-2xx" in printed or "Socket errors" in printed:
             raise RuntimeError(printed)
         rate = re.search(r"Requests/sec:\s+([0-9.]+)", printed)
-        count = re.search(r"(\d+) requests in", printed)
         assert rate
-        assert count
-        return float(rate[1]), int(count[1]) / busy
-
-    def on_a_core(self) -> float:
-        """Return the seconds that the process has been on a core so far, all its threads."""
-        tasks = Path(f"/proc/{self.process.pid}/task").glob("*/schedstat")
-        return sum(int(task.read_text(encoding="utf-8").split()[0]) for task in tasks) / 1e9
+        return float(rate[1])
 
     def memory(self) -> int:
         """Return the memory that the process holds, in KiB."""
@@ -107,24 +149,48 @@ def turned(names: Iterable[str], by: int) -> list[str]:
     return order[first:] + order[:first]
 
 
+def in_one_process(
+    python: Path, project: Path, folder: Path, module: str, starts: int = 5
+) -> dict[str, dict[str, float]]:
+    """Return, for each load, how fast the apps of `BARES` and that of `module` are in one process."""
+    ratios: dict[str, dict[str, list[float]]] = {load: {} for load in LOADS}
+    script, times = folder / "by_lot.lua", folder / "times.json"
+    environment = {"OURS": module, "TIMES": str(times), "PYTHONPATH": str(folder)}
+    for _ in range(starts):
+        with ExitStack() as stack:
+            service = Service(stack, python, project, "together:app", 8400, **environment)
+            for method, path in LOADS.values():
+                script.write_text(HEADS[method] + BY_LOT % path, encoding="utf-8")
+                service.speed("/bare/", script, seconds=5)
+        measured = json.loads(times.read_text(encoding="utf-8"))
+        for load, (_, path) in LOADS.items():
+            took = [measured[f"/{app}{path}"] for app in ("bare", "twin", "ours")]
+            for name, time_taken in zip((*BARES, module), took, strict=True):
+                ratios[load].setdefault(name, []).append(mean(took[:2]) / time_taken)
+    return {
+        load: {name: median(found) for name, found in each.items()} for load, each in ratios.items()
+    }
+
+
 def measure(python: Path, project: Path, folder: Path, seconds: int = 1, starts: int = 30) -> str:
     """Return the table; `folder` is an empty one to work in."""
     if not shutil.which("wrk"):
         raise SystemExit("Install wrk first: it makes the load (apt-get install wrk).")
-    (folder / "bare.py").write_text(BARE, encoding="utf-8")
-    script = folder / "order.lua"
-    script.write_text(ORDER, encoding="utf-8")
-    contenders = {name: (folder, "bare:app") for name in BARES}
-    contenders |= {"**evtemplate**": (project, "app.main:app")}
+    for name, text in {"bare": BARE, "twin": BARE, "together": TOGETHER}.items():
+        (folder / f"{name}.py").write_text(text, encoding="utf-8")
+    for method, head in HEADS.items():
+        (folder / f"{method}.lua").write_text(head, encoding="utf-8")
+    ours = {"**evtemplate**": "app.main"}
     if (project / "lesson").exists():
-        contenders["**evtemplate**, the lesson watching"] = (project, "lesson.live:app")
+        ours["**evtemplate**, the lesson watching"] = "lesson.live"
+    contenders = {name: (folder, "bare:app") for name in BARES}
+    contenders |= {name: (project, f"{module}:app") for name, module in ours.items()}
 
-    loads = {"`GET /`": ("/", None), "`POST /orders`": ("/orders", script)}
-    columns = [*loads, *(f"{load}, on a core" for load in loads), "memory"]
+    together = {name: in_one_process(python, project, folder, ours[name]) for name in ours}
+    columns = [*LOADS, "memory"]
     ratios: dict[str, dict[str, list[float]]] = {
         name: {column: [] for column in columns} for name in contenders
     }
-    # A process is some percent quicker or slower than its like for as long as it lives.
     for start in range(starts):
         with ExitStack() as stack:
             services = {
@@ -132,24 +198,26 @@ def measure(python: Path, project: Path, folder: Path, seconds: int = 1, starts:
                 for port, name in enumerate(turned(contenders, start), 8400)
             }
             for service in services.values():  # Python rewrites what runs often; that takes a while
-                service.speeds("/orders", script, seconds)
-            for load, (path, order) in loads.items():
+                service.speed("/orders", folder / "POST.lua", seconds)
+            for load, (method, path) in LOADS.items():
                 speeds = {
-                    name: services[name].speeds(path, order, seconds)
+                    name: services[name].speed(path, folder / f"{method}.lua", seconds)
                     for name in turned(contenders, start)
                 }
-                bare = [mean(pair) for pair in zip(*(speeds[name] for name in BARES), strict=True)]
-                for name, (rate, for_core) in speeds.items():
-                    ratios[name][load].append(rate / bare[0])
-                    ratios[name][f"{load}, on a core"].append(for_core / bare[1])
+                bare = mean(speeds[name] for name in BARES)
+                for name, rate in speeds.items():
+                    ratios[name][load].append(rate / bare)
             for name, service in services.items():
                 ratios[name]["memory"].append(service.memory() / services["bare"].memory())
-    rows = [
-        f"| {name} | {' | '.join(f'{median(found[column]):.2f}' for column in columns)} |"
-        for name, found in ratios.items()
-    ]
-    head = f"| requests a second | {' | '.join(columns)} |"
-    return "\n".join([head, "|---" * (len(columns) + 1) + "|", *rows])
+
+    def cells(name: str) -> list[str]:
+        one = together.get(name, together["**evtemplate**"])
+        apart = [f"{median(ratios[name][column]):.2f}" for column in columns]
+        return [*(f"{one[load][ours.get(name, name)]:.3f}" for load in LOADS), *apart]
+
+    head = [*(f"{load}, in one process" for load in LOADS), *columns]
+    rows = [f"| {name} | {' | '.join(cells(name))} |" for name in contenders]
+    return "\n".join([f"| speed | {' | '.join(head)} |", "|---" * (len(head) + 1) + "|", *rows])
 
 
 if __name__ == "__main__":
