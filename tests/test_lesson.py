@@ -510,8 +510,18 @@ def test_what_is_solved_is_green(student: Project, name: str) -> None:
     [
         ("import nothing_of_this_name\n", "No module named 'nothing_of_this_name'"),
         ("async def second(event) -> None\n", "SyntaxError"),
-        (HEAD + SECOND + "\non(OrderPlaced)(second)\n", "already listens to OrderPlaced"),
-        (HEAD + SECOND.replace("event: OrderPlaced", ""), "must take one argument, the event"),
+        (
+            HEAD + SECOND + "\non(OrderPlaced)(second)\n",
+            "stock.py, line 8: ValueError: app.handlers.stock.second already listens to OrderPlaced",
+        ),
+        (
+            HEAD + SECOND.replace("event: OrderPlaced", ""),
+            "stock.py, line 5: TypeError: app.handlers.stock.second must take one argument, the event",
+        ),
+        (
+            HEAD + "class Low(Event):\n    items: list[str] = []\n",
+            "stock.py, line 4: ValueError: mutable",
+        ),
         ("import sys\n\nsys.exit(3)\n", "SystemExit"),
     ],
 )

@@ -711,7 +711,7 @@ def test_garbage(service: Service, engine: str) -> None:
     other(service, engine, "send").communicate(b"\n".join(lines), timeout=20)
     listed = service.wait_for_letters(12)
     for reason in (
-        "colour: Extra inputs",
+        "colour: Unexpected keyword",
         "specversion: Input should be '1.0'",
         "its type is 'Jab'",
         "Invalid JSON",

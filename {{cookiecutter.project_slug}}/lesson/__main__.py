@@ -16,6 +16,7 @@ from lesson.tutorial import LessonError
 
 MARKS = {"right": "\u2713", "wrong": "\u2717", "not yet": "\u00b7"}
 PLAIN_MARKS = {"right": "x", "wrong": "!", "not yet": " "}
+REFUSE = {"on", "register", "__init_subclass__"}  # app/'s own, which refuse what a line asks for
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,13 @@ def exercises() -> Iterator[Item]:
 
 
 def where(error: BaseException) -> str:
-    """Return the innermost error in one line, with the last line of app/ that it passed."""
+    """Return the innermost error in one line, with the last line of app/ that asked for it."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     what = traceback.format_exception_only(error)[-1].strip()
     root = Path(__file__).parent.parent
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if Path(frame.filename).is_relative_to(root / "app"):
+        if Path(frame.filename).is_relative_to(root / "app") and frame.name not in REFUSE:
             file = Path(frame.filename).relative_to(root).as_posix()
             return f"{file}, line {frame.lineno}: {what}"
     if isinstance(error, SyntaxError) and error.filename:
