@@ -33,10 +33,10 @@ the peers here was ahead.
 
 ## Requests
 
-The barest FastAPI app with the same two routes is 1: the mean of two processes of it, whose own rows show how
-far to trust the figures. "On a core" counts requests for each second that the server was on a core: the
-same measure, with less of what else the machine did. An order is an event more than there; to make it and to emit it takes
-some microseconds.
+The barest FastAPI app with the same two routes is 1: the mean of two of it, whose own rows show how far to
+trust the figures. An order is an event more than there. "In one process", one server has them all, each request
+goes to one by lot, and the median time in the app counts, without the server's own part and what is done
+between requests. In the other columns each has a process of its own, and requests a second count.
 
 {requests}
 
