@@ -522,6 +522,7 @@ def test_what_is_solved_is_green(student: Project, name: str) -> None:
             HEAD + "class Low(Event):\n    items: list[str] = []\n",
             "stock.py, line 4: ValueError: mutable",
         ),
+        ("def register():\n    1 / 0\n\n\nregister()\n", "stock.py, line 2: ZeroDivisionError"),
         ("import sys\n\nsys.exit(3)\n", "SystemExit"),
     ],
 )
