@@ -72,7 +72,11 @@ def test_a_changed_test_does_not_count(
 
 def test_what_does_not_start_has_a_row(folder_of: FolderOf) -> None:
     folder = folder_of("carl")
-    edit(folder / "app" / "handlers" / "stock.py", "StockRanLow\n", "StockRanOut\n")
+    edit(
+        folder / "app" / "handlers" / "stock.py",
+        "import OrderPlaced",
+        "import Nothing, OrderPlaced",
+    )
     (folder / "answers.toml").write_text("[quiz]\nq1 = C\n", encoding="utf-8")
 
     grades = grade_folder(folder, 120)
@@ -80,7 +84,7 @@ def test_what_does_not_start_has_a_row(folder_of: FolderOf) -> None:
     assert grades.exercises == {}
     answers_note, start_note = grades.notes
     assert answers_note.startswith("answers.toml, line 2: ")
-    assert start_note.startswith("does not start: ImportError: cannot import name 'StockRanOut'")
+    assert start_note.startswith("does not start: ImportError: cannot import name 'Nothing'")
 
 
 def test_what_cannot_be_read_has_a_row(folder_of: FolderOf) -> None:
