@@ -137,7 +137,7 @@ class Service:
     def wait_for_letters(self, count: int, seconds: float = 60) -> str:
         """Wait until there are `count` dead letters; return what the command lists."""
         deadline = time.monotonic() + seconds
-        while f"{count} dead letters" not in (listed := self.command("letters").stdout):
+        while f"Dead letters: {count}\n" not in (listed := self.command("letters").stdout):
             logs = "\n".join(each.output()[-3000:] for each in self.instances)
             assert time.monotonic() < deadline, listed + logs
             time.sleep(1)
@@ -244,7 +244,7 @@ def test_kill_9_in_the_middle_of_10000_events(service: Service) -> None:
     service.wait_for(accepted, 120)
     killed = {each.process.pid for each in service.instances[1:]}
     assert {pid for who, pid, *_ in service.notes() if who == "first"} & killed  # they did work
-    assert "0 dead letters" in service.command("letters").stdout
+    assert "Dead letters: 0\n" in service.command("letters").stdout
 
 
 def test_what_a_killed_instance_had_in_hand_comes_again_with_its_id(service: Service) -> None:
@@ -315,7 +315,7 @@ def test_an_instance_stalls_for_longer_than_the_lease_under_load(service: Servic
     service.wait_for(service.done("accepted"))
     victim.emit(count=100, start=3_000)
     service.wait_for(service.done("accepted"), 30)
-    assert "0 dead letters" in service.command("letters").stdout
+    assert "Dead letters: 0\n" in service.command("letters").stdout
 
 
 def test_an_instance_comes_while_a_listener_takes_longer_than_the_lease(service: Service) -> None:
@@ -451,14 +451,14 @@ def test_replay_reaches_only_the_listener_that_failed(service: Service) -> None:
     Path(f"{service.log}.mended").touch()
 
     assert "nothing was sent" in service.command("replay", "no-such-id").stderr
-    assert service.command("replay", ids[0]).stdout == "1 sent again\n"
+    assert service.command("replay", ids[0]).stdout == "Sent again: 1\n"
     service.wait_for({ids[0]}, 20)
     assert ids[1] not in service.done("first")
-    assert "1 dead letters" in service.command("letters").stdout
-    assert service.command("replay").stdout == "1 sent again\n"
+    assert "Dead letters: 1\n" in service.command("letters").stdout
+    assert service.command("replay").stdout == "Sent again: 1\n"
     service.wait_for(set(ids), 20)
 
-    assert "0 dead letters" in service.command("letters").stdout
+    assert "Dead letters: 0\n" in service.command("letters").stdout
     assert sum(who == "second" for who, *_ in service.notes()) == 2
 
 
@@ -719,7 +719,7 @@ def test_garbage(service: Service, engine: str) -> None:
         assert listed.count(reason) >= 2, listed
     instance.emit(count=3)
     service.wait_for(service.done("accepted"), 10)  # it lives
-    assert service.command("replay", "newer").stdout == "2 sent again\n"
+    assert service.command("replay", "newer").stdout == "Sent again: 2\n"
     service.wait_for_letters(12)
 
 

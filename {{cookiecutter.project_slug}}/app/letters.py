@@ -40,7 +40,7 @@ async def run(url: str, ids: list[str] | None) -> None:
                 when = letter.time.isoformat(timespec="seconds")
                 print(f"{letter.id}  {letter.listener}  {when}  tries: {letter.tries}")
                 print(f"    {letter.error}")
-            print(f"{len(letters)} dead letters")
+            print(f"Dead letters: {len(letters)}")
             return
         if unknown := set(ids) - {letter.id for _, letter in letters}:
             sys.exit(f"No dead letter has the id {', '.join(sorted(unknown))}: nothing was sent.")
@@ -54,6 +54,6 @@ async def run(url: str, ids: list[str] | None) -> None:
             await engine.store(letter.type, letter.id, letter.content, to=letter.listener)
             await engine.discard(place)
             sent += 1
-        print(f"{sent} sent again")
+        print(f"Sent again: {sent}")
     finally:
         await engine.close()
