@@ -54,8 +54,8 @@ def table() -> str:
 
 
 def shown(count: int, sign: str) -> str:
-    """Return a count as it stands in the table: a large one to two figures, for it is a size."""
-    rounded = count if count < 100 else int(float(f"{count:.2g}"))
+    """Return a count as it stands in the table: to two figures, for it is a size."""
+    rounded = round(count, 2 - len(str(count)))
     return f"{sign}{rounded:,}" if count else ("0" if not sign else "")
 
 
