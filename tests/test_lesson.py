@@ -519,6 +519,10 @@ def test_what_is_solved_is_green(student: Project, name: str) -> None:
             "stock.py, line 5: TypeError: app.handlers.stock.second must take one argument, the event",
         ),
         (
+            HEAD + SECOND.replace("@on(OrderPlaced)", "@on(3)"),
+            "stock.py, line 5: TypeError: @on takes a class of event",
+        ),
+        (
             HEAD + "class Low(Event):\n    items: list[str] = []\n",
             "stock.py, line 4: ValueError: mutable",
         ),
