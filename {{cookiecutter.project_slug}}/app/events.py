@@ -1,26 +1,60 @@
 """What can happen: one frozen class an event."""
 
-from dataclasses import dataclass
-from typing import dataclass_transform
+# % if cookiecutter.broker != "none"
+from datetime import UTC, datetime
+from typing import ClassVar
+from uuid import UUID, uuid4
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+
+# % else
 from uuid import UUID
 
-
-@dataclass_transform(frozen_default=True, kw_only_default=True)
-class Event:
-    """Something that happened. It is named in the past tense and never changes."""
-
-    def __init_subclass__(cls) -> None:  # so that no class of event has to say it
-        dataclass(frozen=True, kw_only=True)(cls)
+from pydantic import BaseModel, ConfigDict
 
 
+# % endif
+class Event(BaseModel):
+    """Something that happened. It's named in the past tense and never changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+# % if cookiecutter.broker != "none"
+class IntegrationEvent(Event):
+    """An event that may leave this process. One that's delivered twice keeps its id."""
+
+    partition_key: ClassVar[str] = ""  # a field: events in which it's equal stay in order
+    id: str = Field(default_factory=lambda: str(uuid4()), min_length=1)
+    time: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+
+
+# % endif
 class Startup(Event):
     """The app has started and is about to serve its first request."""
 
 
-class Shutdown(Event):
-    """The app is stopping: it has served its last request."""
+# % if cookiecutter.broker != "none"
+class OrderPlaced(IntegrationEvent):
+    """A customer placed an order."""
+
+    partition_key = "order_id"
+    order_id: UUID
+    item: str
+    quantity: int
 
 
+# % else
+class OrderPlaced(Event):
+    """A customer placed an order."""
+
+    order_id: UUID
+    item: str
+    quantity: int
+
+
+# % endif
 # % if cookiecutter.lesson == "student"
 # Your own events, for exercises 2 and 3, go here. Their fields are up to you.
 
@@ -41,9 +75,5 @@ class DeliveryArrived(Event):
 
 
 # % endif
-class OrderPlaced(Event):
-    """A customer placed an order."""
-
-    order_id: UUID
-    item: str
-    quantity: int
+class Shutdown(Event):
+    """The app is stopping: it has served its last request."""

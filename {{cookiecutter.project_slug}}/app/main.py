@@ -5,7 +5,11 @@ from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
 
+# % if cookiecutter.broker == "none"
 from app import handlers
+# % else
+from app import bridge, handlers
+# % endif
 from app.bus import emit
 from app.events import Shutdown, Startup
 
@@ -17,9 +21,9 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     await emit(Shutdown())
 
 
-app = FastAPI(
-    title="{{ cookiecutter.project_name }}",
-    lifespan=lifespan,
-    responses={400: {"description": "The body of the request cannot be read"}},
-)
-handlers.load()  # they put their routes on `app`, so they come after it
+app = FastAPI(title="{{ cookiecutter.project_name }}", lifespan=lifespan)
+for router in handlers.routers:
+    app.include_router(router)
+# % if cookiecutter.broker != "none"
+bridge.build(app)
+# % endif

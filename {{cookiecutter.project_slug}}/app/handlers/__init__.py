@@ -1,10 +1,13 @@
-"""What is done when something happens. Each file here is found by itself: just add one."""
+"""What is done when something happens. Add a file here, or a folder of files: it's imported."""
 
 from importlib import import_module
-from pkgutil import iter_modules
+from pathlib import Path
 
+from fastapi import APIRouter
 
-def load() -> None:
-    """Import each file of this folder: that registers its listeners and its routes."""
-    for file in iter_modules(__path__):
-        import_module(f"{__name__}.{file.name}")
+routers: list[APIRouter] = []
+for path in sorted(Path(__file__).parent.rglob("[!._]*.py"), key=Path.as_posix):
+    parts = path.relative_to(Path(__file__).parent).with_suffix("").parts
+    module = import_module(".".join((__name__, *parts)))
+    if isinstance(router := getattr(module, "router", None), APIRouter):
+        routers.append(router)

@@ -1,20 +1,20 @@
 """A delivery arrives: a route that emits an event, and the handler that hears it."""
 
-from typing import Annotated
-
+from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.bus import emit, on
 from app.events import DeliveryArrived
-from app.main import app
+
+router = APIRouter()
 
 
 class Delivery(BaseModel):
-    item: Annotated[str, Field(min_length=1)]
-    quantity: Annotated[int, Field(ge=1)]
+    item: str = Field(min_length=1)
+    quantity: int = Field(ge=1)
 
 
-@app.post("/deliveries", status_code=202)
+@router.post("/deliveries", status_code=202)
 async def take_delivery(delivery: Delivery) -> dict[str, str]:
     await emit(DeliveryArrived(item=delivery.item, quantity=delivery.quantity))
     return {"message": "Delivery taken"}

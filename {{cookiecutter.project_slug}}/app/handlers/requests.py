@@ -1,8 +1,10 @@
 """Row 2 of the execution table: a user sends a request."""
 
-from app.main import app
+from fastapi import APIRouter
+
+router = APIRouter()
 
 
-@app.get("/")
+@router.get("/")
 async def read_root() -> dict[str, str]:
     return {"message": "Response sent"}
