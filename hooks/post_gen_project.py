@@ -6,15 +6,7 @@ import shutil
 from pathlib import Path
 
 LEARNING = ["student", "solution"]
-ENGINES = ["nats", "rabbitmq", "redis", "kafka"]
-FOR_ENGINES = [
-    "app/asyncapi.py",
-    "app/bridge.py",
-    "app/cloudevents.py",
-    "app/delivery.py",
-    "app/letters.py",
-    "tests/test_broker.py",
-]
+BROKERS = ["nats", "rabbitmq", "redis", "kafka"]
 
 # What only some answers want: path in the template, question, answers, name in the project.
 CHOICES = [
@@ -34,16 +26,13 @@ CHOICES = [
     (".github/workflows/lesson.yml", "lesson", LEARNING, ".github/workflows/lesson.yml"),
     ("lesson", "lesson", LEARNING, "lesson"),  # after the files in it
     (".github/workflows/ci.yml", "broker", ["none"], ".github/workflows/ci.yml"),
-    (".github/workflows/ci_engine.yml", "broker", ENGINES, ".github/workflows/ci.yml"),
-    ("app/main.py", "broker", ["none"], "app/main.py"),
-    ("app/main_bridged.py", "broker", ENGINES, "app/main.py"),
-    ("app/events.py", "broker", ["none"], "app/events.py"),
-    ("app/events_shared.py", "broker", ENGINES, "app/events.py"),
-    ("app/broker_nats.py", "broker", ["nats"], "app/broker.py"),
-    ("app/broker_rabbitmq.py", "broker", ["rabbitmq"], "app/broker.py"),
-    ("app/broker_redis.py", "broker", ["redis"], "app/broker.py"),
-    ("app/broker_kafka.py", "broker", ["kafka"], "app/broker.py"),
-    *((path, "broker", ENGINES, path) for path in FOR_ENGINES),
+    (".github/workflows/ci_engine.yml", "broker", BROKERS, ".github/workflows/ci.yml"),
+    ("app/messaging/broker_nats.py", "broker", ["nats"], "app/messaging/broker.py"),
+    ("app/messaging/broker_rabbitmq.py", "broker", ["rabbitmq"], "app/messaging/broker.py"),
+    ("app/messaging/broker_redis.py", "broker", ["redis"], "app/messaging/broker.py"),
+    ("app/messaging/broker_kafka.py", "broker", ["kafka"], "app/messaging/broker.py"),
+    ("app/messaging", "broker", BROKERS, "app/messaging"),  # after the files in it
+    ("tests/test_messaging.py", "broker", BROKERS, "tests/test_messaging.py"),
 ]
 
 # What tools leave in a checkout of the template; cookiecutter copies it.

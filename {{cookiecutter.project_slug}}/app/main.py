@@ -7,23 +7,44 @@ from fastapi import FastAPI
 
 # % if cookiecutter.broker == "none"
 from app import handlers
-# % else
-from app import bridge, handlers
-# % endif
 from app.bus import emit
 from app.events import Shutdown, Startup
+
+# % else
+from app import handlers, messaging
+from app.bus import emit
+from app.events import Shutdown, Startup
+from app.messaging import asyncapi, health
+
+# % endif
 
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    # % if cookiecutter.broker == "none"
     await emit(Startup())
     yield
     await emit(Shutdown())
+    # % else
+    async with messaging.connected():  # with BROKER_URL unset, events stay in this process
+        await emit(Startup())
+        async with messaging.consuming():
+            yield
+        await emit(Shutdown())
+    # % endif
 
 
+# % if cookiecutter.broker == "none"
 app = FastAPI(title="{{ cookiecutter.project_name }}", lifespan=lifespan)
 for router in handlers.routers:
     app.include_router(router)
-# % if cookiecutter.broker != "none"
-bridge.build(app)
+# % else
+app = FastAPI(
+    title="{{ cookiecutter.project_name }}",
+    lifespan=lifespan,
+    exception_handlers=health.exception_handlers,
+    responses=health.RESPONSES,
+)
+for router in (*handlers.routers, health.router, asyncapi.router):
+    app.include_router(router)
 # % endif
