@@ -10,30 +10,32 @@ from app import handlers
 from app.bus import emit
 from app.events import Shutdown, Startup
 
+
 # % else
 from app import handlers, messaging
 from app.bus import emit
 from app.events import Shutdown, Startup
 from app.messaging import asyncapi, health
 
+
 # % endif
-
-
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     # % if cookiecutter.broker == "none"
     await emit(Startup())
     yield
     await emit(Shutdown())
+
+
     # % else
     async with messaging.connected():  # with BROKER_URL unset, events stay in this process
         await emit(Startup())
         async with messaging.consuming():
             yield
         await emit(Shutdown())
+
+
     # % endif
-
-
 # % if cookiecutter.broker == "none"
 app = FastAPI(title="{{ cookiecutter.project_name }}", lifespan=lifespan)
 for router in handlers.routers:

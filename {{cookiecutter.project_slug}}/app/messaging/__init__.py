@@ -1,7 +1,4 @@
-"""Events between processes: with BROKER_URL set, `emit` publishes integration events to a broker.
-
-Which broker, only broker.py knows; what holds for all of them is in delivery.py.
-"""
+"""With BROKER_URL set, `emit` publishes integration events. Only broker.py knows which broker."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -12,41 +9,40 @@ from app.events import IntegrationEvent
 from app.messaging import delivery
 from app.messaging.cloudevents import encode
 from app.messaging.delivery import EventNotStored, EventTooLarge
-from app.messaging.settings import EXAMPLE_URL, BrokerUnavailable, load, settings
+from app.messaging.settings import BrokerUnavailable, load, settings
 
 __all__ = ["BrokerUnavailable", "EventNotStored", "EventTooLarge", "connected", "consuming"]
 
-RESERVED = 16 * 1024  # bytes that a broker, and a dead letter's error, may need beside a document
+RESERVED = 16 * 1024  # bytes that a dead letter needs beside the document
 
 
 @asynccontextmanager
 async def connected(subscribe: bool = True) -> AsyncIterator[None]:
-    """Let `emit` publish integration events while the block runs, if BROKER_URL is set.
+    """Let `emit` publish while the block runs, if BROKER_URL is set; raise BrokerUnavailable.
 
-    With `subscribe=False` the listeners get no subscriptions. Raises BrokerUnavailable.
+    With `subscribe=False` the listeners get no subscriptions.
     """
     load()
     if not settings.url:
         yield
         return
-    from app.messaging.broker import Broker  # not needed, and not loaded, without BROKER_URL
+    from app.messaging.broker import Broker  # nothing is loaded while BROKER_URL is unset
 
-    event_types, loop = set(delivery.event_types()), asyncio.get_running_loop()
-    subscriptions = delivery.subscriptions()
+    loop, event_types = asyncio.get_running_loop(), delivery.event_types()
+    broker = Broker(delivery.subscriptions() if subscribe else [])
 
     async def publish(event: IntegrationEvent) -> None:
-        if asyncio.get_running_loop() is not loop:  # asyncio.run(emit(...)) in a thread
+        if asyncio.get_running_loop() is not loop:  # asyncio.run(emit(event)) in a thread
             there = asyncio.run_coroutine_threadsafe(publish(event), loop)
             return await asyncio.wrap_future(there)
         name, document = type(event).__name__, encode(event)
         if type(event) not in event_types:
-            raise TypeError(f"{name} didn't exist at the start: define it in a module, as a class.")
+            raise TypeError(f"{name} didn't exist at the start: define it in app/events.py.")
         if broker.max_bytes and len(document) > broker.max_bytes - RESERVED:
-            raise EventTooLarge(f"{name}: {len(document)} bytes; the limit is {broker.max_bytes}.")
+            raise EventTooLarge(f"{name}: {len(document)} bytes; the limit is {broker.max_bytes}")
         key = str(getattr(event, event.partition_key)) if event.partition_key else ""
         await broker.publish(name, event.id, document, key)
 
-    broker = Broker(subscriptions if subscribe else [])
     try:
         await broker.connect()
         delivery.broker, bus.publish = broker, publish
@@ -58,12 +54,12 @@ async def connected(subscribe: bool = True) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def consuming() -> AsyncIterator[None]:
-    """Let this process handle events while the block runs; at its end, finish what's in hand."""
-    if delivery.broker is None:
-        yield
-        return
-    await delivery.broker.consume()
+    """Let this process handle events while the block runs; then finish what's in hand."""
+    broker = delivery.broker
+    if broker:
+        await broker.consume()
     try:
         yield
     finally:
-        await delivery.broker.finish()
+        if broker:
+            await broker.finish()

@@ -12,13 +12,11 @@ from app.messaging.cloudevents import CONTENT_TYPE, document_of
 from app.messaging.delivery import event_types, safe, subscriptions
 from app.messaging.settings import EXAMPLE_URL, SERVICE, address_of, settings
 
-CDN = "https://cdn.jsdelivr.net/npm/@asyncapi/react-component@3"
-PAGE = f"""<!DOCTYPE html>
-<html lang="en"><head><meta charset="utf-8"><title>{SERVICE}</title>
-<link rel="stylesheet" href="{CDN}/styles/default.min.css"></head><body><div id="asyncapi"></div>
-<script src="{CDN}/browser/standalone/index.js"></script>
-<script>AsyncApiStandalone.render({{schema: %s}}, document.getElementById("asyncapi"));</script>
-</body></html>"""
+PAGE = """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>SERVICE</title>
+<link rel="stylesheet" href="CDN/styles/default.min.css"></head><body><div id="page"></div>
+<script src="CDN/browser/standalone/index.js"></script>
+<script>AsyncApiStandalone.render({schema: DOCUMENT}, document.getElementById("page"))</script>
+</body></html>""".replace("CDN", "https://cdn.jsdelivr.net/npm/@asyncapi/react-component@3")
 
 router = APIRouter(include_in_schema=False)
 
@@ -27,32 +25,24 @@ router = APIRouter(include_in_schema=False)
 def specification() -> dict[str, Any]:
     """Return the AsyncAPI 3 document of the events and listeners that are registered now."""
     protocol, _, host = address_of(settings.url or EXAMPLE_URL).partition("://")
-    events = {event_type: document_of(event_type) for event_type in event_types()}
+    events = {each.__name__: document_of(each) for each in event_types()}
+    mode, place = "validation", "#/components/schemas/{model}"
     refs, schemas = models_json_schema(
-        [(model, "validation") for model in events.values()],
-        ref_template="#/components/schemas/{model}",
+        [(each, mode) for each in events.values()], ref_template=place
     )
-    for schema in schemas.get("$defs", {}).values():  # an event's id and time are the document's
-        ...
-    channels: dict[str, Any] = {}
-    operations: dict[str, Any] = {}
-    messages: dict[str, Any] = {}
-
-    def add(name: str, event: str, action: str, about: str | None) -> None:
-        message = {"$ref": f"#/components/messages/{safe(event)}"}
-        channels[safe(name)] = {"address": f"{SERVICE}.{safe(name)}", "messages": {"event": message}}
-        operations[safe(name)] = {
-            "action": action,
-            "channel": {"$ref": f"#/channels/{safe(name)}"},
-            "description": inspect.cleandoc(about or ""),
-        }
-
-    for event_type, model in events.items():
-        name, payload = event_type.__name__, refs[model, "validation"]
-        messages[safe(name)] = {"name": name, "contentType": CONTENT_TYPE, "payload": payload}
-        add(name, name, "send", event_type.__doc__)
-    for each in subscriptions():
-        add(each.name, each.type, "receive", each.listener.__doc__)
+    messages = {
+        safe(name): {"name": name, "contentType": CONTENT_TYPE, "payload": refs[model, mode]}
+        for name, model in events.items()
+    }
+    users = [(name, name, "send", model.__doc__) for name, model in events.items()]
+    users += [(each.name, each.type, "receive", each.listener.__doc__) for each in subscriptions()]
+    channels, operations = {}, {}
+    for name, event, action, about in users:
+        name, about = safe(name), inspect.cleandoc(about or "")
+        message = {"event": {"$ref": f"#/components/messages/{safe(event)}"}}
+        channels[name] = {"address": f"{SERVICE}.{name}", "messages": message}
+        channel = {"$ref": f"#/channels/{name}"}
+        operations[name] = {"action": action, "channel": channel, "description": about}
     return {
         "asyncapi": "3.0.0",
         "info": {"title": SERVICE, "version": "0.1.0"},
@@ -65,4 +55,5 @@ def specification() -> dict[str, Any]:
 
 @router.get("/asyncapi")
 def page() -> HTMLResponse:
-    return HTMLResponse(PAGE % json.dumps(specification()).replace("<", "\\u003c"))
+    document = json.dumps(specification()).replace("<", "\\u003c")
+    return HTMLResponse(PAGE.replace("SERVICE", SERVICE).replace("DOCUMENT", document))

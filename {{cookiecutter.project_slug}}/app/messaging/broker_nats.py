@@ -15,7 +15,6 @@ import math
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 from faststream import AckPolicy
 from faststream.nats import JStream, NatsBroker, PullSub
@@ -26,14 +25,7 @@ from nats.js.errors import NotFoundError
 
 from app.messaging import delivery
 from app.messaging.cloudevents import CONTENT_TYPE
-from app.messaging.delivery import (
-    Backlog,
-    DeadLetter,
-    EventNotStored,
-    EventTooLarge,
-    Subscription,
-    safe,
-)
+from app.messaging.delivery import Backlog, DeadLetter, EventNotStored, EventTooLarge, Subscription
 from app.messaging.settings import SERVICE, BrokerUnavailable, address_of, settings
 
 DEAD_LETTERS = f"{SERVICE}-dead-letters"
@@ -117,7 +109,7 @@ class Broker:
             await self.broker.stop()
 
     async def publish(self, event_type: str, event_id: str, document: bytes, key: str) -> None:
-        await self._publish(f"{SERVICE}.{safe(event_type)}", document)
+        await self._publish(f"{SERVICE}.{delivery.safe(event_type)}", document)
 
     async def _publish(self, subject: str, document: bytes, **headers: str) -> None:
         if not self.client.is_connected:  # else it would wait in a buffer of this process
@@ -144,7 +136,7 @@ class Broker:
                 await raw.nak(delay=outcome)
                 return
             if outcome is not None:
-                subject = f"{DEAD_LETTERS}.{safe(subscription.name)}"
+                subject = f"{DEAD_LETTERS}.{delivery.safe(subscription.name)}"
                 await self._publish(subject, raw.data, **{HEADER: outcome.header()})
             await raw.ack()
         except (*AWAY, EventNotStored, EventTooLarge) as error:  # after the lease
@@ -158,7 +150,7 @@ class Broker:
         found = Backlog(waiting=info.num_pending or 0, in_hand=info.num_ack_pending or 0)
         if found.waiting or found.in_hand:
             after = info.ack_floor.stream_seq + 1 if info.ack_floor else 1
-            subject = f"{SERVICE}.{safe(subscription.type)}"
+            subject = f"{SERVICE}.{delivery.safe(subscription.type)}"
             with suppress(NotFoundError):
                 oldest = await self.jetstream.get_msg(SERVICE, after, subject, next=True)
                 if oldest.time:
@@ -176,20 +168,20 @@ class Broker:
         return found
 
     async def replay(self, place: int, letter: DeadLetter) -> None:
-        await self._publish(f"{SERVICE}.replay.{safe(letter.listener)}", letter.document)
+        await self._publish(f"{SERVICE}.replay.{delivery.safe(letter.listener)}", letter.document)
         await self.jetstream.delete_msg(DEAD_LETTERS, place)
 
 
 def _durable(subscription: Subscription) -> str:
-    return safe(subscription.name).replace(".", "-")  # NATS allows no dots
+    return delivery.safe(subscription.name).replace(".", "-")  # NATS allows no dots
 
 
 def _consumer(subscription: Subscription) -> api.ConsumerConfig:
     return api.ConsumerConfig(
         durable_name=_durable(subscription),
         filter_subjects=[
-            f"{SERVICE}.{safe(subscription.type)}",
-            f"{SERVICE}.replay.{safe(subscription.name)}",
+            f"{SERVICE}.{delivery.safe(subscription.type)}",
+            f"{SERVICE}.replay.{delivery.safe(subscription.name)}",
         ],
         deliver_policy=api.DeliverPolicy.NEW,  # a new listener gets what comes after it
         ack_policy=api.AckPolicy.EXPLICIT,

@@ -3,7 +3,7 @@
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cache
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar, cast
 from uuid import uuid4
 
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError, create_model
@@ -13,11 +13,11 @@ from app.events import IntegrationEvent
 from app.messaging.settings import SERVICE
 
 CONTENT_TYPE = "application/cloudevents+json"
+# The attributes of CloudEvents' distributed tracing extension: they go with what is published next.
+trace: ContextVar[dict[str, str] | None] = ContextVar("trace", default=None)
 
 Data = TypeVar("Data")
 Text = Annotated[str, Field(min_length=1)]
-# What CloudEvents' distributed tracing extension adds to the events that are published next.
-trace: ContextVar[dict[str, str]] = ContextVar("trace", default={})  # noqa: B039 (never changed)
 
 
 class InvalidDocument(ValueError):
@@ -25,7 +25,7 @@ class InvalidDocument(ValueError):
 
 
 class Document(BaseModel, Generic[Data]):
-    """A CloudEvent; attributes that aren't listed here are allowed, and ignored."""
+    """A CloudEvent. It may have more attributes; those are ignored."""
 
     specversion: Literal["1.0"]
     id: Text
@@ -41,42 +41,30 @@ class Document(BaseModel, Generic[Data]):
 @cache
 def document_of(event_type: type[IntegrationEvent]) -> type[Document[Any]]:
     """Return the model of the documents that hold an event of `event_type`."""
-    name: Any = event_type.__name__
-    base = Document[event_type]  # type: ignore[valid-type]
-    return create_model(name, __base__=base, __doc__=event_type.__doc__, type=(Literal[name], ...))
+    name, base, doc = event_type.__name__, cast(Any, Document)[event_type], event_type.__doc__
+    return create_model(name, __base__=base, __doc__=doc, type=(cast(Any, Literal)[name], ...))
 
 
 def encode(event: IntegrationEvent) -> bytes:
     """Return the document of `event`."""
-    document = {
-        "specversion": "1.0",
-        "id": event.id,
-        "source": f"/{SERVICE}",
-        "type": type(event).__name__,
-        "time": event.time,
-        "datacontenttype": "application/json",
-        **trace.get(),
-        "data": event.model_dump(mode="json", by_alias=True, exclude={"id", "time"}),
-    }
-    return to_json(document)
+    data = event.model_dump(mode="json", by_alias=True, exclude={"id", "time"})
+    document: dict[str, Any] = {"specversion": "1.0", "id": event.id, "source": f"/{SERVICE}"}
+    document |= {"type": type(event).__name__, "time": event.time, **(trace.get() or {})}
+    return to_json(document | {"datacontenttype": "application/json", "data": data})
 
 
-def decode(
-    document: bytes, event_type: type[IntegrationEvent]
-) -> tuple[IntegrationEvent, dict[str, str]]:
-    """Return the event in `document`, and its trace.
+def decode(document: bytes, event_type: type[IntegrationEvent]) -> tuple[Any, dict[str, str]]:
+    """Return the event in `document`, and its trace; raise InvalidDocument if it's not of that type.
 
     Fields that this version of the service doesn't know are ignored: a newer one may have sent it.
-    Raises InvalidDocument if it isn't an event of `event_type`.
     """
     try:
-        read = document_of(event_type).model_validate_json(
-            document, extra="ignore", by_alias=True, by_name=True
-        )
+        model, lenient = document_of(event_type), {"by_alias": True, "by_name": True}
+        read = model.model_validate_json(document, extra="ignore", **lenient)
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_context=False, include_input=False)
-        reasons = (f"{'.'.join(map(str, each['loc'])) or 'document'}: {each['msg']}" for each in wrong)
-        raise InvalidDocument("; ".join(reasons)) from None
+        said = ((".".join(map(str, each["loc"])) or "document", each["msg"]) for each in wrong)
+        raise InvalidDocument("; ".join(map(": ".join, said))) from None
     found = {"traceparent": read.traceparent, "tracestate": read.tracestate}
     event = read.data.model_copy(update={"id": read.id, "time": read.time})
     return event, {name: value for name, value in found.items() if isinstance(value, str)}

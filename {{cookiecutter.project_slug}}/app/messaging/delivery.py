@@ -1,18 +1,17 @@
 """What holds for every broker: who gets an event, how often it's attempted, where it ends.
 
-An adapter is a class `Broker` in broker.py. It stores and fetches; what to do with an event, it asks
-`attempt`. It is made with the subscriptions that it shall serve, and offers:
+An adapter is a class `Broker` in broker.py, made with the subscriptions that it serves. It has:
 
-- max_bytes: the largest document that the broker takes, or None; known once connected
-- connect(): make all that's needed at the broker; raise BrokerUnavailable
-- consume(): start serving the subscriptions, `settings.concurrency` events at a time each
-- finish(): take no new events; return when those in hand are done, also if the broker is away
-- close(): disconnect; called also when connect() has failed
-- publish(type, id, document, key): return when it's stored; raise EventNotStored or EventTooLarge
+- max_bytes: the broker's limit for a document, known once connected; None if it doesn't tell
+- connect(): make what's needed at the broker; raise BrokerUnavailable
+- consume(): hand events to `attempt`, and do what it returns; settings.concurrency in hand at most
+- finish(): take no new events, and return when those in hand are done, also if the broker is away
+- close(): disconnect, also after a connect() that failed
+- publish(type, id, document, key): return when it's stored; raise EventNotStored, EventTooLarge
 - ping(): raise any exception if the broker is away
-- backlog(subscription): return a Backlog, without its dead letters
-- dead_letters(): return a list of (place, DeadLetter), the oldest first
-- replay(place, letter): give it to its listener again, as new, and take it out of the dead letters
+- backlog(subscription): return its Backlog, without dead letters
+- dead_letters(): return the dead letters, each with its place there, the oldest first
+- replay(place, letter): give it to its listener again, as new, and take it out there
 """
 
 import asyncio
@@ -20,9 +19,9 @@ import logging
 import re
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,7 +33,7 @@ from app.messaging import cloudevents
 from app.messaging.settings import BrokerUnavailable, settings
 
 log = logging.getLogger(__name__)
-broker: Any = None  # the Broker that is connected
+broker: Any = None  # the one that's connected
 
 
 class EventNotStored(Exception):
@@ -42,36 +41,31 @@ class EventNotStored(Exception):
 
 
 class EventTooLarge(Exception):
-    """The event is larger than the broker's limit; it makes no sense to try again."""
+    """The event is over the broker's limit: there's no sense in trying again."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Subscription:
     """One listener's subscription to the events of one class."""
 
     event_type: type[IntegrationEvent]
-    listener: bus.Listener = field(compare=False)
-    name: str
-
-    @property
-    def type(self) -> str:
-        """The type of event, as the document has it."""
-        return self.event_type.__name__
+    listener: bus.Listener
+    type: str  # of the event, as the document has it
+    name: str  # of the subscription, for people
 
 
 class DeadLetter(BaseModel):
-    """An event that a listener couldn't handle. Its document is stored beside it, as it came."""
+    """An event that a listener couldn't handle; its JSON, one line of ASCII, is stored beside it."""
 
     id: str
-    listener: str  # the name of its subscription
+    listener: str  # the name of the subscription
     type: str
     error: str
     attempts: int
     time: datetime = Field(default_factory=lambda: datetime.now(UTC))
-    document: bytes = Field(b"", exclude=True)
+    document: bytes = Field(b"", exclude=True)  # as it came
 
     def header(self) -> str:
-        """Return all but the document as one line of ASCII."""
         return self.model_dump_json(ensure_ascii=True)
 
 
@@ -79,46 +73,39 @@ class Backlog(BaseModel):
     """What a subscription has to do."""
 
     waiting: int = 0
-    oldest: float | None = None  # the age in seconds of the oldest event that isn't handled
-    in_hand: int = 0  # being handled, or due for another attempt
+    oldest: float | None = None  # seconds since the oldest event came in; None if that isn't known
+    in_hand: int = 0  # events being handled, or due for another attempt
     dead_letters: int = 0
 
 
 def event_types() -> list[type[IntegrationEvent]]:
-    """Return all classes of integration events.
-
-    Raises BrokerUnavailable if two have the same name, or if a partition key is no field.
-    """
-
-    def below(parent: type[IntegrationEvent]) -> Iterator[type[IntegrationEvent]]:
-        for each in parent.__subclasses__():
-            yield each
-            yield from below(each)
-
-    found = list(dict.fromkeys(below(IntegrationEvent)))
-    for each in found:
+    """Return the classes of integration events; raise BrokerUnavailable for one that can't work."""
+    found = [IntegrationEvent]
+    for parent in found:  # which grows
+        found += [each for each in parent.__subclasses__() if each not in found]
+    for each in found[1:]:
         if each.partition_key and each.partition_key not in each.model_fields:
-            raise BrokerUnavailable(
-                f"{each.__name__} has no field {each.partition_key}: correct its partition_key."
-            )
+            wrong = f"{each.__name__} has no field {each.partition_key}"
+            raise BrokerUnavailable(f"{wrong}: correct its partition_key.")
     _check_unique([each.__name__ for each in found], "classes of events")
-    return found
+    return found[1:]
 
 
 def subscriptions() -> list[Subscription]:
     """Return a subscription for each listener of each class of integration events.
 
-    Raises BrokerUnavailable if two would have the same name, and share their events.
+    Raises BrokerUnavailable if a listener's name isn't its own, or doesn't last.
     """
     found = [
-        Subscription(event_type, listener, f"{event_type.__name__}.{bus.name_of(listener)}")
-        for event_type in event_types()
-        for listener in bus.listeners(event_type)
+        Subscription(each, listener, each.__name__, f"{each.__name__}.{bus.name_of(listener)}")
+        for each in event_types()
+        for listener in bus.listeners(each)
     ]
-    _check_unique([each.name for each in found], "listeners")
-    for each in found:
-        if "<" in each.name:
-            raise BrokerUnavailable(f"{each.name} needs a lasting name: make it a module's def.")
+    names = [each.name for each in found]
+    _check_unique(names, "listeners")
+    for name in names:
+        if "<" in name:
+            raise BrokerUnavailable(f"{name} needs a lasting name: make it a def of a module.")
     return found
 
 
@@ -129,7 +116,7 @@ def _check_unique(names: list[str], what: str) -> None:
 
 
 def safe(name: str) -> str:
-    """Return `name` with nothing but letters, digits and _.- in it, as any broker allows."""
+    """Return `name` with letters, digits and _.- only, as every broker allows."""
     return re.sub(r"[^\w.]", lambda found: f"-{ord(found[0]):x}", name, flags=re.ASCII)
 
 
@@ -139,77 +126,56 @@ async def attempt(
     number: int,
     renew: Callable[[], Awaitable[Any]] | None = None,
 ) -> float | DeadLetter | None:
-    """Let the listener handle `document`; it's attempt `number`, from 1 on.
+    """Let the listener handle `document`, for attempt `number` (from 1); call `renew` meanwhile.
 
-    `renew`, if there is one, is called in every third of the lease while the listener runs.
     Returns None if it's handled, the seconds to wait before the next attempt if it failed, and the
     dead letter to store if there's no next attempt.
     """
-    error = f"The process ended during each of {settings.max_attempts} attempts."
-    if number <= settings.max_attempts:
+    renewing = asyncio.create_task(_renew(renew)) if renew else None
+    try:
+        if number > settings.max_attempts:
+            raise ChildProcessError(f"the process ended in each of {number - 1} attempts")
+        event, trace = cloudevents.decode(document, subscription.event_type)
+        token = cloudevents.trace.set(trace)
         try:
-            event, trace = cloudevents.decode(document, subscription.event_type)
-            token = cloudevents.trace.set(trace)
-            try:
-                with _renewing(renew):
-                    await bus.caller(subscription.listener)(event)
-                return None
-            finally:
-                cloudevents.trace.reset(token)
-        except cloudevents.InvalidDocument as invalid:
-            error = f"not a valid event: {invalid}"
-        except (Exception, SystemExit, asyncio.CancelledError) as failure:
-            if (task := asyncio.current_task()) and task.cancelling():
-                raise
-            of = f"attempt {number} of {settings.max_attempts}"
-            log.exception("%s failed on %s", subscription.name, of)
-            if number < settings.max_attempts:
-                return backoff(number)
-            error = "".join(traceback.format_exception_only(failure)).strip()
-    log.error("%s: a dead letter: %s", subscription.name, error)
-    return DeadLetter(
-        id=cloudevents.id_of(document),
-        listener=subscription.name,
-        type=subscription.type,
-        error=error[:1000].encode(errors="backslashreplace").decode(),
-        attempts=min(number, settings.max_attempts),
-        document=document,
-    )
+            await bus.caller(subscription.listener)(event)
+        finally:
+            cloudevents.trace.reset(token)
+    except (Exception, SystemExit, asyncio.CancelledError) as error:
+        if (task := asyncio.current_task()) and task.cancelling():
+            raise
+        log.exception("%s failed, attempt %s", subscription.name, number)
+        if number < settings.max_attempts and not isinstance(error, cloudevents.InvalidDocument):
+            return backoff(number)
+        said = "".join(traceback.format_exception_only(error)).strip()
+        return DeadLetter(
+            id=cloudevents.id_of(document),
+            listener=subscription.name,
+            type=subscription.type,
+            error=said[:1000].encode(errors="backslashreplace").decode(),
+            attempts=min(number, settings.max_attempts),
+            document=document,
+        )
+    finally:
+        if renewing:
+            renewing.cancel()
+    return None
+
+
+async def _renew(renew: Callable[[], Awaitable[Any]]) -> None:
+    while True:
+        await asyncio.sleep(settings.lease / 3)
+        with suppress(Exception):  # the broker may be away; the next time counts
+            await renew()
 
 
 def backoff(number: int) -> float:
-    """Return the seconds from attempt `number` to the next one; the lease at most."""
+    """Return the seconds from attempt `number` to the next one: the lease at most."""
     return min(settings.backoff * 2.0 ** (number - 1), settings.lease)
 
 
-@contextmanager
-def _renewing(renew: Callable[[], Awaitable[Any]] | None) -> Iterator[None]:
-    if renew is None:
-        yield
-        return
-    loop, tasks = asyncio.get_running_loop(), set()
-
-    async def again() -> None:
-        try:
-            await renew()
-        except Exception as error:  # the broker may be away; what counts is the next time
-            log.warning("A lease wasn't renewed: %r", error)
-
-    def tick() -> None:
-        nonlocal timer
-        tasks.add(task := loop.create_task(again()))
-        task.add_done_callback(tasks.discard)
-        timer = loop.call_later(settings.lease / 3, tick)
-
-    timer = loop.call_later(settings.lease / 3, tick)
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
 async def status() -> dict[str, Backlog]:
-    """Return the backlog of each subscription, by name; also of one that has only dead letters."""
+    """Return the backlog of each subscription, by name, also of one that's gone but for letters."""
     found = {each.name: await broker.backlog(each) for each in subscriptions()}
     for _, letter in await broker.dead_letters():
         found.setdefault(letter.listener, Backlog()).dead_letters += 1

@@ -8,46 +8,42 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
 from app.messaging import delivery
-from app.messaging.delivery import EventNotStored, EventTooLarge
+from app.messaging.delivery import Backlog, EventNotStored, EventTooLarge
 
 RETRY_AFTER = {"Retry-After": "5"}  # seconds
+AWAY = "The broker is away, and nothing has happened. Try again later."
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    413: {"description": "The event is too large for the broker"},
-    503: {"description": "The broker is away, and nothing has happened; try again later"},
+    413: {"description": "The event is too large for the broker."},
+    503: {"description": AWAY},
 }
 
 log = logging.getLogger(__name__)
 router = APIRouter()
 
 
-async def too_large(request: Request, error: Exception) -> Response:
-    log.warning("%s %s: %s", request.method, request.url.path, error)
-    return JSONResponse({"detail": "The event is too large for the broker."}, 413)
+async def refuse(request: Request, error: Exception) -> Response:
+    """Answer a request whose event couldn't be published."""
+    log.warning("%s %s: %s: %s", request.method, request.url.path, type(error).__name__, error)
+    if isinstance(error, EventTooLarge):
+        return JSONResponse({"detail": RESPONSES[413]["description"]}, 413)
+    return JSONResponse({"detail": AWAY}, 503, RETRY_AFTER)
 
 
-async def not_stored(request: Request, error: Exception) -> Response:
-    log.warning("%s %s: not stored: %s", request.method, request.url.path, error)
-    detail = {"detail": "The broker is away, and nothing has happened. Try again later."}
-    return JSONResponse(detail, 503, RETRY_AFTER)
-
-
-exception_handlers: dict[int | type[Exception], Any] = {
-    EventNotStored: not_stored,
-    EventTooLarge: too_large,
-}
+exception_handlers: dict[Any, Any] = {EventNotStored: refuse, EventTooLarge: refuse}
 
 
 @router.get("/health")
-async def health(response: Response, verbose: bool = False) -> dict[str, Any]:
-    """Say whether the broker is there; with ?verbose=1 also what each listener has to do."""
+async def health(response: Response, verbose: bool = False) -> dict[str, str | dict[str, Backlog]]:
+    """Say whether the broker is there, and, with ?verbose=1, what each listener has to do."""
     try:
         async with asyncio.timeout(2):
-            if delivery.broker is None:
-                return {"status": "ok"}
-            await delivery.broker.ping()
-            return {"status": "ok", **({"listeners": await delivery.status()} if verbose else {})}
+            if delivery.broker:
+                await delivery.broker.ping()
+                if verbose:
+                    return {"status": "ok", "listeners": await delivery.status()}
     except Exception as error:
-        log.warning("GET /health: %r", error)
+        log.warning("The broker is away: %r", error)
         response.status_code = 503
         response.headers.update(RETRY_AFTER)
         return {"status": "the broker is away"}
+    return {"status": "ok"}

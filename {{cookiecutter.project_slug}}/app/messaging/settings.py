@@ -5,18 +5,24 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-SERVICE = "{{ cookiecutter.project_slug }}"  # begins the name of everything we have at the broker
+SERVICE = "{{ cookiecutter.project_slug }}"  # begins the name of all that's ours at the broker
 # % if cookiecutter.broker == "rabbitmq"
 EXAMPLE_URL = "amqp://localhost:5672"
+
+
 # % elif cookiecutter.broker == "redis"
 EXAMPLE_URL = "redis://localhost:6379"
+
+
 # % elif cookiecutter.broker == "kafka"
 EXAMPLE_URL = "kafka://localhost:9092"
+
+
 # % else
 EXAMPLE_URL = "nats://localhost:4222"
+
+
 # % endif
-
-
 class BrokerUnavailable(Exception):
     """The service can't start with this broker. The message says what to do."""
 
@@ -27,9 +33,9 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="BROKER_")
 
     url: str = ""  # unset: events stay in this process
-    max_attempts: int = Field(5, ge=1)  # then an event is a dead letter
-    backoff: float = Field(1.0, gt=0)  # before the second attempt; doubles for each one after it
-    lease: float = Field(30.0, gt=0)  # after so long, another instance takes over from a killed one
+    max_attempts: int = Field(5, ge=1)  # after them, an event is a dead letter
+    backoff: float = Field(1.0, gt=0)  # before the second attempt; doubles with each attempt
+    lease: float = Field(30.0, gt=0)  # after it, another instance takes over from a killed one
     concurrency: int = Field(1, ge=1)  # events that a listener has in hand; 1 keeps their order
     timeout: float = Field(5.0, gt=0)  # for the broker to store an event
 
@@ -40,7 +46,7 @@ settings = Settings.model_construct()  # the defaults, until load()
 def load() -> None:
     """Read the environment into `settings`; raise BrokerUnavailable if a value is wrong."""
     try:
-        settings.__init__()  # type: ignore[misc]  # as pydantic-settings reloads in place
+        settings.__init__()  # type: ignore[misc]  # pydantic-settings' way to reload in place
     except ValidationError as error:
         wrong = error.errors()[0]
         name = f"BROKER_{wrong['loc'][0]}".upper()
@@ -48,10 +54,7 @@ def load() -> None:
 
 
 def address_of(url: str) -> str:
-    """Return `url` without user and password, to show it.
-
-    Raises BrokerUnavailable for what is no URL such as EXAMPLE_URL.
-    """
+    """Return `url` without user and password; raise BrokerUnavailable if it's not like EXAMPLE_URL."""
     parts, example = urlsplit(url), urlsplit(EXAMPLE_URL)
     try:
         port = parts.port or example.port
