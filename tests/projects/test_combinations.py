@@ -39,12 +39,13 @@ def each_code() -> Iterable[Answers]:
 
 
 ALWAYS = """
+AGENTS.md
 .devcontainer/devcontainer.json .dockerignore .editorconfig .gitattributes .github/dependabot.yml
 .github/workflows/audit.yml
 .github/workflows/ci.yml .gitignore .pre-commit-config.yaml Dockerfile README.md compose.yaml
 pyproject.toml app/__init__.py app/bus.py app/events.py app/handlers/__init__.py
 app/handlers/orders.py app/handlers/requests.py app/handlers/shutdown.py app/handlers/startup.py
-app/main.py app/watch.py tests/conftest.py tests/test_bus.py tests/test_execution_table.py
+app/main.py tests/conftest.py tests/test_bus.py tests/test_execution_table.py
 tests/test_handlers.py tests/test_orders.py tests/test_variable_tracker.py
 """
 LESSON = """
@@ -57,6 +58,7 @@ lesson/page/index.html lesson/page/page.css lesson/page/page.js lesson/instances
 """
 SOLUTION = "app/handlers/deliveries.py lesson/grade.py"
 BROKER = """
+.github/workflows/broker.yml
 app/asyncapi.py app/bridge.py app/broker.py app/cloudevents.py app/delivery.py app/letters.py
 tests/test_broker.py
 """

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
-from support.processes import Server, run
+from support.processes import Server, free_port, run
 from support.projects import Project
 
 RUN = ("-m", "fastapi", "run", "--entrypoint", "app.main:app", "--host", "127.0.0.1")
@@ -104,7 +104,10 @@ def test_what_the_dockerfile_starts_is_healthy(bake: Bake, server: StartServer) 
     service.wait_for("App is starting")
 
     def ask() -> int:
-        return run(*health, cwd=project.path, PATH=path, PORT=str(service.port)).returncode
+        closed = f"http://127.0.0.1:{free_port()}"  # a proxy is for what is elsewhere
+        proxy = {"HTTP_PROXY": closed, "http_proxy": closed, "NO_PROXY": "", "no_proxy": ""}
+        port = str(service.port)
+        return run(*health, cwd=project.path, PATH=path, PORT=port, **proxy).returncode
 
     assert ask() == 0
     service.stop()

@@ -3,6 +3,8 @@
 import asyncio
 from pathlib import Path
 
+from pydantic import Field
+
 from app.bus import emit, on
 from app.events import Event, OrderPlaced
 from app.main import app as inner
@@ -16,7 +18,7 @@ class ShelfEmptied(Event):
     left: int = 0
     urgent: bool = False
     note: str | None = None
-    places: list[str] = []
+    places: list[str] = Field(default_factory=list)
 
 
 class Spoiled(Event):
