@@ -9,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 LEARNING = ["student", "solution"]
-BROKERS = ["nats", "rabbitmq", "redis", "kafka"]
+BROKERS = ["postgres", "nats", "rabbitmq", "redis", "kafka"]
 
 # What only some answers want: path in the template, question, answers, name in the project.
 CHOICES = [
@@ -28,12 +28,17 @@ CHOICES = [
     (".github/workflows/lesson.yml", "lesson", LEARNING, ".github/workflows/lesson.yml"),
     ("lesson", "lesson", LEARNING, "lesson"),  # after the files in it
     (".github/workflows/broker.yml", "broker", BROKERS, ".github/workflows/broker.yml"),
+    ("app/messaging/broker_postgres.py", "broker", ["postgres"], "app/messaging/broker.py"),
     ("app/messaging/broker_nats.py", "broker", ["nats"], "app/messaging/broker.py"),
     ("app/messaging/broker_rabbitmq.py", "broker", ["rabbitmq"], "app/messaging/broker.py"),
     ("app/messaging/broker_redis.py", "broker", ["redis"], "app/messaging/broker.py"),
     ("app/messaging/broker_kafka.py", "broker", ["kafka"], "app/messaging/broker.py"),
     ("app/messaging", "broker", BROKERS, "app/messaging"),  # after the files in it
     ("tests/test_messaging.py", "broker", BROKERS, "tests/test_messaging.py"),
+    ("app/database.py", "broker", ["postgres"], "app/database.py"),
+    ("app/models.py", "broker", ["postgres"], "app/models.py"),
+    ("migrations", "broker", ["postgres"], "migrations"),
+    ("tests/postgres.py", "broker", ["postgres"], "tests/postgres.py"),
 ]
 
 # What tools leave in a checkout of the template; cookiecutter copies it.

@@ -11,6 +11,13 @@ from app.bus import emit
 from app.events import Shutdown, Startup
 
 
+# % elif cookiecutter.broker == "postgres"
+from app import database, handlers, messaging
+from app.bus import emit
+from app.events import Shutdown, Startup
+from app.messaging import asyncapi, health
+
+
 # % else
 from app import handlers, messaging
 from app.bus import emit
@@ -25,6 +32,14 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     await emit(Startup())
     yield
     await emit(Shutdown())
+
+
+    # % elif cookiecutter.broker == "postgres"
+    async with messaging.connected(), database.connected():  # BROKER_URL says to which
+        await emit(Startup())
+        async with messaging.consuming():
+            yield
+        await emit(Shutdown())
 
 
     # % else

@@ -2,15 +2,49 @@
 
 from uuid import UUID, uuid4
 
+# % if cookiecutter.broker == "postgres"
+from fastapi import APIRouter, HTTPException
+from pydantic import BaseModel, Field
+
+from app import models
+from app.bus import emit, on
+from app.database import SessionDep
+from app.events import OrderPlaced
+
+# % else
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
 from app.bus import emit, on
 from app.events import OrderPlaced
 
+# % endif
 router = APIRouter()
 
 
+# % if cookiecutter.broker == "postgres"
+class Order(BaseModel):
+    item: str = Field(min_length=1, pattern=r"^[^\x00]*$")  # PostgreSQL's text has no NUL
+    quantity: int = Field(ge=1, lt=2**31)
+
+
+@router.post("/orders", status_code=201)
+async def place_order(order: Order, session: SessionDep) -> dict[str, UUID]:
+    order_id = uuid4()
+    session.add(models.Order(id=order_id, item=order.item, quantity=order.quantity))
+    await emit(OrderPlaced(order_id=order_id, item=order.item, quantity=order.quantity))
+    return {"order_id": order_id}
+
+
+@router.get("/orders/{order_id}")
+async def read_order(order_id: UUID, session: SessionDep) -> Order:
+    found = await session.get(models.Order, order_id)
+    if found is None:
+        raise HTTPException(404, "There's no order with this id.")
+    return Order(item=found.item, quantity=found.quantity)
+
+
+# % else
 class Order(BaseModel):
     item: str = Field(min_length=1)
     quantity: int = Field(ge=1)
@@ -23,6 +57,7 @@ async def place_order(order: Order) -> dict[str, UUID]:
     return {"order_id": order_id}
 
 
+# % endif
 @on(OrderPlaced)
 async def send_receipt(event: OrderPlaced) -> str:
     print(f"Receipt for order {event.order_id}", flush=True)

@@ -1,6 +1,13 @@
 """What the environment says about messaging: BROKER_URL, and how events are delivered."""
 
+# % if cookiecutter.broker == "postgres"
+import re
+from urllib.parse import parse_qsl, urlsplit
+
+# % else
 from urllib.parse import urlsplit
+
+# % endif
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -16,6 +23,11 @@ EXAMPLE_URL = "redis://localhost:6379"
 
 # % elif cookiecutter.broker == "kafka"
 EXAMPLE_URL = "kafka://localhost:9092"
+
+
+# % elif cookiecutter.broker == "postgres"
+EXAMPLE_URL = "postgresql://postgres@localhost:5432"
+HOSTS = r"((\[[^\[\]]*\]|[^\[\]:,@]*)(:\d*)?(,|$))*"  # several, with a comma between
 
 
 # % else
@@ -40,19 +52,21 @@ class Settings(BaseSettings):
     timeout: float = Field(5.0, gt=0)  # for the broker to store an event
 
 
-settings = Settings.model_construct()  # the defaults, until load()
+# % if cookiecutter.broker == "postgres"
+def address_of(url: str) -> str:
+    """Return `url` without user and password; raise BrokerUnavailable if it's no URL of libpq's."""
+    parts = urlsplit(url)
+    hosts = parts.netloc.rpartition("@")[2]
+    known = parts.scheme in ("postgresql", "postgres") and re.fullmatch(HOSTS, hosts)
+    if not known or "@" in parts.path + parts.fragment:
+        example = "postgresql://USER:PASSWORD@localhost:5432/DATABASE"
+        rule = "Write %2F for / and %40 for @ in the password."
+        raise BrokerUnavailable(f"BROKER_URL must look like {EXAMPLE_URL} or {example}. {rule}")
+    socket = dict(parse_qsl(parts.query)).get("host", "")
+    return f"postgresql://{socket or hosts or 'localhost'}"
 
 
-def load() -> None:
-    """Read the environment into `settings`; raise BrokerUnavailable if a value is wrong."""
-    try:
-        settings.__init__()  # type: ignore[misc]  # pydantic-settings' way to reload in place
-    except ValidationError as error:
-        wrong = error.errors()[0]
-        name = f"BROKER_{wrong['loc'][0]}".upper()
-        raise BrokerUnavailable(f"{name}: {wrong['msg']} (got {wrong['input']!r}).") from None
-
-
+# % else
 def address_of(url: str) -> str:
     """Return `url` without user and password; raise BrokerUnavailable if it's not like EXAMPLE_URL."""
     parts, example = urlsplit(url), urlsplit(EXAMPLE_URL)
@@ -67,3 +81,17 @@ def address_of(url: str) -> str:
         raise BrokerUnavailable(f"BROKER_URL must look like {EXAMPLE_URL} or {login}. {rule}")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     return f"{parts.scheme}://{host}:{port}"
+
+
+# % endif
+settings = Settings.model_construct()  # the defaults, until load()
+
+
+def load() -> None:
+    """Read the environment into `settings`; raise BrokerUnavailable if a value is wrong."""
+    try:
+        settings.__init__()  # type: ignore[misc]  # pydantic-settings' way to reload in place
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        name = f"BROKER_{wrong['loc'][0]}".upper()
+        raise BrokerUnavailable(f"{name}: {wrong['msg']} (got {wrong['input']!r}).") from None

