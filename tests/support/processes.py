@@ -75,6 +75,7 @@ class Process:
         self.environment = environment
         self.files: Path | None = None  # with what it prints
         self.process: subprocess.Popen[bytes] | None = None
+        self.user: str | None = None  # who runs it, if that's somebody else
 
     def start(self) -> Self:
         """Start it; return at once."""
@@ -89,6 +90,7 @@ class Process:
                 stdout=stdout,
                 stderr=stderr,
                 start_new_session=True,  # a group of its own
+                user=self.user,
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
         return self

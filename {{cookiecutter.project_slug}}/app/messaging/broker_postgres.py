@@ -210,11 +210,14 @@ class Broker:
         """Wake the consumers at each NOTIFY of any process."""
         while True:
             with suppress(*AWAY):
-                async with self.pool.acquire() as connection:
+                connection = await asyncpg.connect(dsn(), timeout=settings.timeout)
+                try:
                     closed = asyncio.Event()
                     connection.add_termination_listener(lambda _, closed=closed: closed.set())
                     await connection.add_listener(SCHEMA, self._wake)
                     await closed.wait()
+                finally:
+                    connection.terminate()
             await asyncio.sleep(LOOK_EVERY)
 
     async def _consume(self, subscription: Subscription, news: asyncio.Event) -> None:
