@@ -542,7 +542,7 @@ def test_a_connection_to_redis_that_uvloop_has_closed(service: Service) -> None:
     code = """
 import asyncio, sys
 import uvloop
-from app.messaging import EventNotStored, connected, delivery
+from app.messaging import connected, delivery
 async def main():
     async with connected(subscribe=False):
         await delivery.broker.publish("Job", "A", b"x", "")
@@ -550,7 +550,7 @@ async def main():
         connection._writer.transport.abort()
         try:
             await delivery.broker.publish("Job", "B", b"x", "")
-        except EventNotStored:
+        except delivery.EventNotStored:
             print("not stored;", await delivery.broker.ping())
 uvloop.run(main())
 """
