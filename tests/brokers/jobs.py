@@ -13,7 +13,7 @@ from fastapi import APIRouter
 
 from app.bus import emit, on
 from app.events import IntegrationEvent
-from app.messaging import EventNotStored
+from app.messaging.delivery import EventNotStored
 
 router = APIRouter()
 

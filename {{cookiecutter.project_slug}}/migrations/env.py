@@ -7,8 +7,8 @@ from alembic import context
 from sqlalchemy import Connection
 
 from app.database import make_engine
-from app.messaging import BrokerUnavailable, EventNotStored
-from app.messaging.settings import EXAMPLE_URL, load, settings
+from app.messaging.delivery import EventNotStored
+from app.messaging.settings import EXAMPLE_URL, BrokerUnavailable, settings
 from app.models import Base
 
 
@@ -19,7 +19,7 @@ def migrate(connection: Connection) -> None:
 
 
 async def main() -> None:
-    load()
+    settings.__init__()  # type: ignore[misc]  # pydantic-settings' way to read it in place
     if not settings.url:
         sys.exit(f"Set BROKER_URL, for example {EXAMPLE_URL}. SQLite needs no migration.")
     engine = make_engine()

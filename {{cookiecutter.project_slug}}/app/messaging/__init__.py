@@ -6,12 +6,8 @@ from contextlib import asynccontextmanager
 
 from app import bus
 from app.events import IntegrationEvent
-from app.messaging import delivery
-from app.messaging.cloudevents import encode
-from app.messaging.delivery import EventNotStored, EventTooLarge
-from app.messaging.settings import BrokerUnavailable, load, settings
-
-__all__ = ["BrokerUnavailable", "EventNotStored", "EventTooLarge", "connected", "consuming"]
+from app.messaging import cloudevents, delivery
+from app.messaging.settings import settings
 
 RESERVED = 16 * 1024  # bytes that a dead letter needs beside the document
 
@@ -20,9 +16,9 @@ RESERVED = 16 * 1024  # bytes that a dead letter needs beside the document
 async def connected(subscribe: bool = True) -> AsyncIterator[None]:
     """Let `emit` publish while the block runs, if BROKER_URL is set; raise BrokerUnavailable.
 
-    With `subscribe=False` the listeners get no subscriptions.
+    With `subscribe=False` the listeners get no subscriptions, as if they weren't there.
     """
-    load()
+    settings.__init__()  # type: ignore[misc]  # pydantic-settings' way to read it in place
     if not settings.url:
         yield
         return
@@ -35,11 +31,12 @@ async def connected(subscribe: bool = True) -> AsyncIterator[None]:
         if asyncio.get_running_loop() is not loop:  # asyncio.run(emit(event)) in a thread
             there = asyncio.run_coroutine_threadsafe(publish(event), loop)
             return await asyncio.wrap_future(there)
-        name, document = type(event).__name__, encode(event)
+        name, document = type(event).__name__, cloudevents.encode(event)
         if type(event) not in event_types:
             raise TypeError(f"{name} didn't exist at the start: define it in app/events.py.")
         if broker.max_bytes and len(document) > broker.max_bytes - RESERVED:
-            raise EventTooLarge(f"{name}: {len(document)} bytes; the limit is {broker.max_bytes}")
+            said = f"{name} has {len(document)} bytes; the limit is {broker.max_bytes}"
+            raise delivery.EventTooLarge(said)
         key = str(getattr(event, event.partition_key)) if event.partition_key else ""
         await broker.publish(name, event.id, document, key)
 
@@ -55,8 +52,7 @@ async def connected(subscribe: bool = True) -> AsyncIterator[None]:
 @asynccontextmanager
 async def consuming() -> AsyncIterator[None]:
     """Let this process handle events while the block runs; then finish what's in hand."""
-    broker = delivery.broker
-    if broker:
+    if broker := delivery.broker:
         await broker.consume()
     try:
         yield

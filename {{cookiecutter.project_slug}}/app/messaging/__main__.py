@@ -5,27 +5,26 @@ import asyncio
 import sys
 
 import app.main  # noqa: F401  (registers the listeners)
-from app.messaging import BrokerUnavailable, EventNotStored, connected, delivery
-from app.messaging.settings import EXAMPLE_URL
+from app.messaging import connected, delivery
+from app.messaging.settings import EXAMPLE_URL, BrokerUnavailable
 
 parser = argparse.ArgumentParser("python -m app.messaging", description="What the broker has.")
-commands = parser.add_subparsers(dest="command", required=True)
-commands.add_parser("dead-letters", help="list the events that a listener couldn't handle")
-replay = commands.add_parser("replay", help="give dead letters to their listeners again")
-replay.add_argument("ids", metavar="ID", nargs="*", help="only these; without an ID: all")
-commands.add_parser("status", help="say what each listener has to do")
+parser.add_argument("command", choices=["dead-letters", "replay", "status"])
+parser.add_argument("ids", metavar="ID", nargs="*", help="of the dead letters to replay; none: all")
 
 
-async def main(command: str, ids: list[str] | None = None) -> None:
+async def main(command: str, ids: list[str]) -> None:
     """Run a command; exit with one sentence if that's impossible."""
     async with connected(subscribe=False):
         if delivery.broker is None:
             sys.exit(f"Set BROKER_URL to the broker's address, for example {EXAMPLE_URL}.")
         if command == "status":
             for name, each in (await delivery.status()).items():
-                age = "unknown" if each.oldest is None else f"{each.oldest:.0f} s old"
-                print(f"{name}\n    waiting: {each.waiting} (the oldest: {age}), ", end="")
-                print(f"in hand: {each.in_hand}, dead letters: {each.dead_letters}")
+                age = "" if each.oldest is None else f", the oldest since {each.oldest:.0f} s"
+                print(f"{name}\n    waiting: {each.waiting}{age}; ", end="")
+                print(
+                    f"in hand: {'?' if each.in_hand is None else each.in_hand}; dead letters: {each.dead_letters}"
+                )
             return
         letters = await delivery.broker.dead_letters()
         if command == "dead-letters":
@@ -35,7 +34,7 @@ async def main(command: str, ids: list[str] | None = None) -> None:
                 print(f"    {each.error}")
             print(f"Dead letters: {len(letters)}")
             return
-        if unknown := set(ids or ()) - {each.id for _, each in letters}:
+        if unknown := set(ids) - {each.id for _, each in letters}:
             sys.exit(f"Nothing was replayed: no dead letter has the id {', '.join(unknown)}.")
         known, replayed = {each.name for each in delivery.subscriptions()}, 0
         for place, each in letters:
@@ -50,5 +49,5 @@ async def main(command: str, ids: list[str] | None = None) -> None:
 if __name__ == "__main__":
     try:
         asyncio.run(main(**vars(parser.parse_args())))
-    except (BrokerUnavailable, EventNotStored) as error:
+    except (BrokerUnavailable, delivery.EventNotStored, ValueError) as error:
         sys.exit(str(error))

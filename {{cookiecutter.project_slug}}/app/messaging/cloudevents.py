@@ -3,7 +3,7 @@
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cache
-from typing import Annotated, Any, Generic, Literal, TypeVar, cast
+from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import uuid4
 
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError, create_model
@@ -41,8 +41,9 @@ class Document(BaseModel, Generic[Data]):
 @cache
 def document_of(event_type: type[IntegrationEvent]) -> type[Document[Any]]:
     """Return the model of the documents that hold an event of `event_type`."""
-    name, base, doc = event_type.__name__, cast(Any, Document)[event_type], event_type.__doc__
-    return create_model(name, __base__=base, __doc__=doc, type=(cast(Any, Literal)[name], ...))
+    name, about = event_type.__name__, event_type.__doc__
+    base, only = Document[event_type], Literal[name]  # type: ignore[valid-type]
+    return create_model(name, __base__=base, __doc__=about, type=(only, ...))  # type: ignore
 
 
 def encode(event: IntegrationEvent) -> bytes:

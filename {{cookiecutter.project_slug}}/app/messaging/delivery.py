@@ -1,17 +1,9 @@
 """What holds for every broker: who gets an event, how often it's attempted, where it ends.
 
-An adapter is a class `Broker` in broker.py, made with the subscriptions that it serves. It has:
-
-- max_bytes: the broker's limit for a document, known once connected; None if it doesn't tell
-- connect(): make what's needed at the broker; raise BrokerUnavailable
-- consume(): hand events to `attempt`, and do what it returns; settings.concurrency in hand at most
-- finish(): take no new events, and return when those in hand are done, also if the broker is away
-- close(): disconnect, also after a connect() that failed
-- publish(type, id, document, key): return when it's stored; raise EventNotStored, EventTooLarge
-- ping(): raise any exception if the broker is away
-- backlog(subscription): return its Backlog, without dead letters
-- dead_letters(): return the dead letters, each with its place there, the oldest first
-- replay(place, letter): give it to its listener again, as new, and take it out there
+An adapter, `Broker` in broker.py, is made with the subscriptions that it serves. It has max_bytes (a
+document's limit, or None); connect and close; consume, which lets `attempt` handle events, and
+finish, which waits for those in hand; publish(type, id, document, key), which returns when it's
+stored; ping; backlog(subscription); dead_letters, a list of (place, DeadLetter); replay(place, letter).
 """
 
 import asyncio
@@ -31,6 +23,8 @@ from app import bus
 from app.events import IntegrationEvent
 from app.messaging import cloudevents
 from app.messaging.settings import BrokerUnavailable, settings
+
+Renew = Callable[[], Awaitable[Any]] | None
 
 log = logging.getLogger(__name__)
 broker: Any = None  # the one that's connected
@@ -55,7 +49,7 @@ class Subscription:
 
 
 class DeadLetter(BaseModel):
-    """An event that a listener couldn't handle; its JSON, one line of ASCII, is stored beside it."""
+    """An event that a listener couldn't handle."""
 
     id: str
     listener: str  # the name of the subscription
@@ -63,10 +57,14 @@ class DeadLetter(BaseModel):
     error: str
     attempts: int
     time: datetime = Field(default_factory=lambda: datetime.now(UTC))
-    document: bytes = Field(b"", exclude=True)  # as it came
+    document: bytes = Field(b"", exclude=True)  # as it came; `header` has all else, in ASCII
 
     def header(self) -> str:
         return self.model_dump_json(ensure_ascii=True)
+
+    @classmethod
+    def of(cls, header: str | bytes, document: bytes | None) -> "DeadLetter":
+        return cls.model_validate_json(header).model_copy(update={"document": document or b""})
 
 
 class Backlog(BaseModel):
@@ -74,7 +72,7 @@ class Backlog(BaseModel):
 
     waiting: int = 0
     oldest: float | None = None  # seconds since the oldest event came in; None if that isn't known
-    in_hand: int = 0  # events being handled, or due for another attempt
+    in_hand: int | None = 0  # being handled, or due for another attempt; None: not known
     dead_letters: int = 0
 
 
@@ -87,32 +85,27 @@ def event_types() -> list[type[IntegrationEvent]]:
         if each.partition_key and each.partition_key not in each.model_fields:
             wrong = f"{each.__name__} has no field {each.partition_key}"
             raise BrokerUnavailable(f"{wrong}: correct its partition_key.")
-    _check_unique([each.__name__ for each in found], "classes of events")
+    _check([each.__name__ for each in found], "classes of events")
     return found[1:]
 
 
 def subscriptions() -> list[Subscription]:
-    """Return a subscription for each listener of each class of integration events.
-
-    Raises BrokerUnavailable if a listener's name isn't its own, or doesn't last.
-    """
+    """Return one for each listener of each class; raise BrokerUnavailable for a name that can't be."""
     found = [
         Subscription(each, listener, each.__name__, f"{each.__name__}.{bus.name_of(listener)}")
         for each in event_types()
         for listener in bus.listeners(each)
     ]
-    names = [each.name for each in found]
-    _check_unique(names, "listeners")
-    for name in names:
-        if "<" in name:
-            raise BrokerUnavailable(f"{name} needs a lasting name: make it a def of a module.")
+    _check([each.name for each in found], "listeners")
     return found
 
 
-def _check_unique(names: list[str], what: str) -> None:
+def _check(names: list[str], what: str) -> None:
     for name, count in Counter(names).items():
         if count > 1:
             raise BrokerUnavailable(f"{count} {what} are called {name}: rename all but one.")
+        if "<" in name:
+            raise BrokerUnavailable(f"{name} needs a lasting name: make it a def of a module.")
 
 
 def safe(name: str) -> str:
@@ -121,10 +114,7 @@ def safe(name: str) -> str:
 
 
 async def attempt(
-    subscription: Subscription,
-    document: bytes,
-    number: int,
-    renew: Callable[[], Awaitable[Any]] | None = None,
+    subscription: Subscription, document: bytes, number: int, renew: Renew = None
 ) -> float | DeadLetter | None:
     """Let the listener handle `document`, for attempt `number` (from 1); call `renew` meanwhile.
 
@@ -136,30 +126,23 @@ async def attempt(
         if number > settings.max_attempts:
             raise ChildProcessError(f"the process ended in each of {number - 1} attempts")
         event, trace = cloudevents.decode(document, subscription.event_type)
-        token = cloudevents.trace.set(trace)
-        try:
-            await bus.caller(subscription.listener)(event)
-        finally:
-            cloudevents.trace.reset(token)
+        cloudevents.trace.set(trace)
+        await bus.caller(subscription.listener)(event)
+        return None
     except (Exception, SystemExit, asyncio.CancelledError) as error:
         if (task := asyncio.current_task()) and task.cancelling():
             raise
         log.exception("%s failed, attempt %s", subscription.name, number)
         if number < settings.max_attempts and not isinstance(error, cloudevents.InvalidDocument):
             return backoff(number)
-        said = "".join(traceback.format_exception_only(error)).strip()
-        return DeadLetter(
-            id=cloudevents.id_of(document),
-            listener=subscription.name,
-            type=subscription.type,
-            error=said[:1000].encode(errors="backslashreplace").decode(),
-            attempts=min(number, settings.max_attempts),
-            document=document,
-        )
+        said = "".join(traceback.format_exception_only(error)).strip()[:1000]
+        letter: dict[str, Any] = {"id": cloudevents.id_of(document), "listener": subscription.name}
+        letter |= {"type": subscription.type, "error": said.encode(errors="replace").decode()}
+        number = min(number, settings.max_attempts)
+        return DeadLetter(**letter, attempts=number, document=document)
     finally:
         if renewing:
             renewing.cancel()
-    return None
 
 
 async def _renew(renew: Callable[[], Awaitable[Any]]) -> None:

@@ -1,15 +1,8 @@
 """What the environment says about messaging: BROKER_URL, and how events are delivered."""
 
-# % if cookiecutter.broker == "postgres"
 import re
-from urllib.parse import parse_qsl, urlsplit
 
-# % else
-from urllib.parse import urlsplit
-
-# % endif
-
-from pydantic import Field, ValidationError
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 SERVICE = "{{ cookiecutter.project_slug }}"  # begins the name of all that's ours at the broker
@@ -26,8 +19,7 @@ EXAMPLE_URL = "kafka://localhost:9092"
 
 
 # % elif cookiecutter.broker == "postgres"
-EXAMPLE_URL = "postgresql://postgres@localhost:5432"
-HOSTS = r"((\[[^\[\]]*\]|[^\[\]:,@]*)(:\d*)?(,|$))*"  # several, with a comma between
+EXAMPLE_URL = "postgresql://localhost:5432"
 
 
 # % else
@@ -52,46 +44,21 @@ class Settings(BaseSettings):
     timeout: float = Field(5.0, gt=0)  # for the broker to store an event
 
 
-# % if cookiecutter.broker == "postgres"
+settings = Settings.model_construct()  # the defaults, until connected() reads the environment
+
+
 def address_of(url: str) -> str:
-    """Return `url` without user and password; raise BrokerUnavailable if it's no URL of libpq's."""
-    parts = urlsplit(url)
-    hosts = parts.netloc.rpartition("@")[2]
-    known = parts.scheme in ("postgresql", "postgres") and re.fullmatch(HOSTS, hosts)
-    if not known or "@" in parts.path + parts.fragment:
-        example = "postgresql://USER:PASSWORD@localhost:5432/DATABASE"
-        rule = "Write %2F for / and %40 for @ in the password."
-        raise BrokerUnavailable(f"BROKER_URL must look like {EXAMPLE_URL} or {example}. {rule}")
-    socket = dict(parse_qsl(parts.query)).get("host", "")
-    return f"postgresql://{socket or hosts or 'localhost'}"
-
-
-# % else
-def address_of(url: str) -> str:
-    """Return `url` without user and password; raise BrokerUnavailable if it's not like EXAMPLE_URL."""
-    parts, example = urlsplit(url), urlsplit(EXAMPLE_URL)
-    try:
-        port = parts.port or example.port
-    except ValueError:
-        port = None
-    known = parts.scheme in (example.scheme, f"{example.scheme}s")
-    if not (known and parts.hostname and port) or "@" in parts.path + parts.query + parts.fragment:
-        login = EXAMPLE_URL.replace("//", "//USER:PASSWORD@")
-        rule = "Write %2F for / and %40 for @ in the password."
-        raise BrokerUnavailable(f"BROKER_URL must look like {EXAMPLE_URL} or {login}. {rule}")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    return f"{parts.scheme}://{host}:{port}"
-
-
-# % endif
-settings = Settings.model_construct()  # the defaults, until load()
-
-
-def load() -> None:
-    """Read the environment into `settings`; raise BrokerUnavailable if a value is wrong."""
-    try:
-        settings.__init__()  # type: ignore[misc]  # pydantic-settings' way to reload in place
-    except ValidationError as error:
-        wrong = error.errors()[0]
-        name = f"BROKER_{wrong['loc'][0]}".upper()
-        raise BrokerUnavailable(f"{name}: {wrong['msg']} (got {wrong['input']!r}).") from None
+    """Return `url` without user and password; raise BrokerUnavailable if it's not as it should be."""
+    scheme, _, host = EXAMPLE_URL.partition("://")
+    hosts = r"((\[[\da-fA-F:.]+\]|[^][\s:/?@,]+)(:\d+)?,?)+"
+    # % if cookiecutter.broker == "postgres"
+    if found := re.fullmatch(rf"(postgres(?:ql)?://)([^/@]*@)?({hosts})?([/?][^@]*)?", url):
+        socket = re.search("[?&]host=([^&]*)", url)
+        return found[1] + (socket[1] if socket else found[3] or "localhost")
+    # % else
+    if found := re.fullmatch(rf"({scheme}s?://)([^/@]*@)?({hosts})([/?][^@]*)?", url):
+        return found[1] + found[3]
+    # % endif
+    login = f"{EXAMPLE_URL} or {scheme}://USER:PASSWORD@{host}"
+    rule = "Write %2F for / and %40 for @ in the password."
+    raise BrokerUnavailable(f"BROKER_URL must look like {login}. {rule}")
