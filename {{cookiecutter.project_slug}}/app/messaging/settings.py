@@ -19,7 +19,7 @@ EXAMPLE_URL = "kafka://localhost:9092"
 
 
 # % elif cookiecutter.broker == "postgres"
-EXAMPLE_URL = "postgresql://localhost:5432"
+EXAMPLE_URL = "postgresql://postgres@localhost:5432"
 
 
 # % else
@@ -49,7 +49,7 @@ settings = Settings.model_construct()  # the defaults, until connected() reads t
 
 def address_of(url: str) -> str:
     """Return `url` without user and password; raise BrokerUnavailable if it's not as it should be."""
-    scheme, _, host = EXAMPLE_URL.partition("://")
+    scheme, host = EXAMPLE_URL.partition("://")[0], re.split("[/@]", EXAMPLE_URL)[-1]
     hosts = r"((\[[\da-fA-F:.]+\]|[^][\s:/?@,]+)(:\d+)?,?)+"
     # % if cookiecutter.broker == "postgres"
     if found := re.fullmatch(rf"(postgres(?:ql)?://)([^/@]*@)?({hosts})?([/?][^@]*)?", url):
