@@ -13,6 +13,7 @@ import logging
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -25,7 +26,13 @@ from app.messaging.settings import SERVICE, BrokerUnavailable, address_of, setti
 
 SCHEMA = f"mq_{SERVICE.replace('-', '_')}"  # also the channel of NOTIFY
 LOOK_EVERY = 1.0  # seconds; most events come sooner, by NOTIFY
-AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+AWAY = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # when a connection breaks at a bad moment
+    OSError,
+    TimeoutError,
+)
 # Parameters that libpq knows and asyncpg doesn't; it would send them to the server.
 LIBPQ_ONLY = ("channel_binding", "connect_timeout", "gssencmode", "keepalives", "tcp_user_timeout")
 
@@ -123,11 +130,10 @@ class Broker:
         self.consumers: list[asyncio.Task[None]] = []
         self.background: list[asyncio.Task[None]] = []
         self.stored = asyncio.Event()
-        options = {"min_size": 0, "timeout": settings.timeout, "command_timeout": settings.timeout}
-        self.pool = asyncpg.create_pool(dsn(), **options)
-        self.queue = asyncpg.create_pool(
-            dsn(), max_size=5, server_settings=CONSUMER, reset=_keep, **options
-        )
+        limits = {"timeout": settings.timeout, "command_timeout": settings.timeout}
+        pool = partial(asyncpg.create_pool, dsn(), min_size=0, reset=_keep, **limits)
+        self.pool = pool(max_size=10)
+        self.queue = pool(max_size=5, server_settings=CONSUMER)
 
     async def connect(self) -> None:
         try:

@@ -52,11 +52,11 @@ def address_of(url: str) -> str:
     scheme, host = EXAMPLE_URL.partition("://")[0], re.split("[/@]", EXAMPLE_URL)[-1]
     hosts = r"((\[[\da-fA-F:.]+\]|[^][\s:/?@,]+)(:\d+)?,?)+"
     # % if cookiecutter.broker == "postgres"
-    if found := re.fullmatch(rf"(postgres(?:ql)?://)([^/@]*@)?({hosts})?([/?][^@]*)?", url):
+    if found := re.fullmatch(rf"(postgres(?:ql)?://)([^/@?#]*@)?({hosts})?([/?][^@]*)?", url):
         socket = re.search("[?&]host=([^&]*)", url)
         return found[1] + (socket[1] if socket else found[3] or "localhost")
     # % else
-    if found := re.fullmatch(rf"({scheme}s?://)([^/@]*@)?({hosts})([/?][^@]*)?", url):
+    if found := re.fullmatch(rf"({scheme}s?://)([^/@?#]*@)?({hosts})([/?][^@]*)?", url):
         return found[1] + found[3]
     # % endif
     login = f"{EXAMPLE_URL} or {scheme}://USER:PASSWORD@{host}"
