@@ -38,6 +38,7 @@ CHOICES = [
     ("app/database.py", "broker", ["postgres"], "app/database.py"),
     ("app/models.py", "broker", ["postgres"], "app/models.py"),
     ("migrations", "broker", ["postgres"], "migrations"),
+    ("tests/test_database.py", "broker", ["postgres"], "tests/test_database.py"),
     ("tests/postgres.py", "broker", ["postgres"], "tests/postgres.py"),
 ]
 
