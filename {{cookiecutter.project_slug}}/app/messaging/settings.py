@@ -46,8 +46,8 @@ settings = Settings.model_construct()  # the defaults, until connected() reads t
 def address_of(url: str) -> str:
     """Return `url` without user and password; raise BrokerUnavailable if it's not as it should be."""
     scheme, _, host = EXAMPLE_URL.partition("://")
-    hosts = r"((\[[\da-fA-F:.]+\]|[^][\s:/?@,]+)(:\d+)?,?)+"
-    if found := re.fullmatch(rf"({scheme}s?://)([^/@]*@)?({hosts})([/?][^@]*)?", url):
+    one = r"(\[[\da-fA-F:.]+\]|[^][\s:/?@,]+)(:\d+)?"
+    if found := re.fullmatch(rf"({scheme}s?://)([^/@]*@)?({one}(,{one})*)([/?][^@]*)?", url):
         return found[1] + found[3]
     login = f"{EXAMPLE_URL} or {scheme}://USER:PASSWORD@{host}"
     rule = "Write %2F for / and %40 for @ in the password."
