@@ -5,12 +5,11 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
 
 import pytest
 
-from support.processes import Server, free_port, run
-from support.projects import Project
+from support.processes import StartServer, free_port, run
+from support.projects import Bake
 
 RUN = ("-m", "fastapi", "run", "--entrypoint", "app.main:app", "--host", "127.0.0.1")
 
@@ -25,9 +24,6 @@ async def broken(event: {event}) -> None:
 async def last(event: {event}) -> None:
     print("last was called", flush=True)
 """
-
-Bake = Callable[..., Project]
-StartServer = Callable[..., Server]
 
 
 @pytest.mark.parametrize(
