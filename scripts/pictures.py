@@ -1,4 +1,4 @@
-"""Make the pictures of README.md from the real thing: uv run python docs/pictures.py [FOLDER [PORT]]
+"""Make the pictures of README.md from the real thing: uv run python scripts/pictures.py [FOLDER [PORT]]
 
 Generates a project, starts it, asks it and stops it; photographs the page of the lesson in Chromium
 (Debian: apt-get install chromium), light and dark, and what the terminal said, and the tree of files.
@@ -39,8 +39,7 @@ ABOUT = {
     "app/main.py": "the FastAPI app",
     "app/bus.py": "on, emit",
     "app/events.py": "what can happen",
-    "app/handlers": "what is done then",
-    "app/watch.py": "how tests look in",
+    "app/handlers": "what's done then",
     "tests": "a test for each row and each promise",
     "lesson": "the page, the quiz, the exercises; does not ship",
     "TUTORIAL.md": "the lesson",

@@ -19,19 +19,17 @@ async def main(command: str, ids: list[str]) -> None:
         if delivery.broker is None:
             sys.exit(f"Set BROKER_URL to the broker's address, for example {EXAMPLE_URL}.")
         if command == "status":
-            for name, each in (await delivery.status()).items():
-                age = "" if each.oldest is None else f", the oldest since {each.oldest:.0f} s"
-                print(f"{name}\n    waiting: {each.waiting}{age}; ", end="")
-                print(
-                    f"in hand: {'?' if each.in_hand is None else each.in_hand}; dead letters: {each.dead_letters}"
-                )
+            for name, backlog in (await delivery.status()).items():
+                print(name, *(f"{key}: {value}" for key, value in backlog), sep="  ")
             return
         letters = await delivery.broker.dead_letters()
         if command == "dead-letters":
             for _, each in letters:
-                when = each.time.isoformat(timespec="seconds")
-                print(f"{each.id}  {each.listener}  {when}  attempts: {each.attempts}")
-                print(f"    {each.error}")
+                when, attempts = (
+                    each.time.isoformat(timespec="seconds"),
+                    f"attempts: {each.attempts}",
+                )
+                print(each.id, each.listener, when, f"{attempts}\n    {each.error}", sep="  ")
             print(f"Dead letters: {len(letters)}")
             return
         if unknown := set(ids) - {each.id for _, each in letters}:

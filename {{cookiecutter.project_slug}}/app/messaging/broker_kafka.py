@@ -206,7 +206,7 @@ class Broker:
                 consumer.seek(at, offset)
                 found.waiting += ends[at] - offset
             for at in behind:
-                age = time.time() - (await consumer.getone(at)).timestamp / 1000
+                age = int(time.time() - (await consumer.getone(at)).timestamp / 1000)
                 found.oldest = max(age, found.oldest or 0)
         return found
 

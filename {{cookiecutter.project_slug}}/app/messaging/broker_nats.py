@@ -15,7 +15,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error, MaxPayloadError
 from nats.js import api
-from nats.js.errors import NotFoundError
+from nats.js.errors import BadRequestError, NotFoundError
 
 from app.messaging import delivery
 from app.messaging.cloudevents import CONTENT_TYPE
@@ -38,28 +38,23 @@ class Broker:
         async def keep(error: Exception) -> None:
             self.errors = [error]
 
-        options: dict[str, Any] = {"max_reconnect_attempts": -1, "reconnect_time_wait": 1}
+        options: Any = {"max_reconnect_attempts": -1, "reconnect_time_wait": 1}
         try:
             async with asyncio.timeout(settings.timeout):
                 await self.client.connect(settings.url, error_cb=keep, **options)
                 version = self.client.connected_server_version
                 if (version.major, version.minor) < (2, 15):
                     raise BrokerUnavailable(f"{self.address} is NATS {version}: it must be 2.15.")
-                await self._make_stream(SERVICE, api.RetentionPolicy.INTEREST)
-                await self._make_stream(DEAD_LETTERS, api.RetentionPolicy.LIMITS)
+                for name, keep_for in ((SERVICE, "interest"), (DEAD_LETTERS, "limits")):
+                    config: Any = {"subjects": [f"{name}.>"], "retention": keep_for}
+                    with suppress(BadRequestError):  # it's there, and an operator has changed it
+                        await self.jetstream.add_stream(name=name, **config)
                 for each in self.subscriptions:
                     await self.jetstream.add_consumer(SERVICE, _consumer(each))
         except AWAY as error:
             said = f"No NATS with JetStream at {self.address} ({[*self.errors, error][0]!r})"
             raise BrokerUnavailable(f"{said}: start it, or correct BROKER_URL.") from None
         self.max_bytes = self.client.max_payload
-
-    async def _make_stream(self, name: str, retention: api.RetentionPolicy) -> None:
-        try:
-            await self.jetstream.stream_info(name)  # an operator may have changed it
-        except NotFoundError:
-            config = api.StreamConfig(name, subjects=[f"{name}.>"], retention=retention)
-            await self.jetstream.add_stream(config)
 
     async def consume(self) -> None:
         self.running = True
@@ -126,7 +121,7 @@ class Broker:
             subject = f"{SERVICE}.{safe(subscription.type)}"
             oldest = await self.jetstream.get_msg(SERVICE, first, subject, next=True)
             if oldest.time and (found.waiting or found.in_hand):
-                found.oldest = (datetime.now(UTC) - oldest.time).total_seconds()
+                found.oldest = (datetime.now(UTC) - oldest.time).seconds
         return found
 
     async def dead_letters(self) -> list[tuple[int, DeadLetter]]:
@@ -153,7 +148,5 @@ def _consumer(subscription: Subscription) -> api.ConsumerConfig:
         durable_name=_durable(subscription),
         filter_subjects=[f"{SERVICE}.{place}" for place in places],
         deliver_policy=api.DeliverPolicy.NEW,  # a new listener gets what comes after it
-        ack_policy=api.AckPolicy.EXPLICIT,
         ack_wait=settings.lease,
-        max_deliver=-1,  # NATS would drop it after the last; `attempt` counts
     )

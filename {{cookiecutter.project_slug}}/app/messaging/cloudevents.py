@@ -3,7 +3,7 @@
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cache
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 from uuid import uuid4
 
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError, create_model
@@ -13,11 +13,10 @@ from app.events import IntegrationEvent
 from app.messaging.settings import SERVICE
 
 CONTENT_TYPE = "application/cloudevents+json"
-# The attributes of CloudEvents' distributed tracing extension: they go with what is published next.
+# The attributes of CloudEvents' distributed tracing extension, for what is published next.
 trace: ContextVar[dict[str, str] | None] = ContextVar("trace", default=None)
 
 Data = TypeVar("Data")
-Text = Annotated[str, Field(min_length=1)]
 
 
 class InvalidDocument(ValueError):
@@ -28,9 +27,9 @@ class Document(BaseModel, Generic[Data]):
     """A CloudEvent. It may have more attributes; those are ignored."""
 
     specversion: Literal["1.0"]
-    id: Text
-    source: Text
-    type: Text
+    id: str = Field(min_length=1)
+    source: str = Field(min_length=1)
+    type: str
     time: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
     datacontenttype: Literal["application/json"] = "application/json"
     traceparent: Any = None

@@ -24,8 +24,6 @@ from app.events import IntegrationEvent
 from app.messaging import cloudevents
 from app.messaging.settings import BrokerUnavailable, settings
 
-Renew = Callable[[], Awaitable[Any]] | None
-
 log = logging.getLogger(__name__)
 broker: Any = None  # the one that's connected
 
@@ -71,7 +69,7 @@ class Backlog(BaseModel):
     """What a subscription has to do."""
 
     waiting: int = 0
-    oldest: float | None = None  # seconds since the oldest event came in; None if that isn't known
+    oldest: int | None = None  # seconds since the oldest event came in; None: none, or not known
     in_hand: int | None = 0  # being handled, or due for another attempt; None: not known
     dead_letters: int = 0
 
@@ -114,7 +112,7 @@ def safe(name: str) -> str:
 
 
 async def attempt(
-    subscription: Subscription, document: bytes, number: int, renew: Renew = None
+    subscription: Subscription, document: bytes, number: int, renew: Any = None
 ) -> float | DeadLetter | None:
     """Let the listener handle `document`, for attempt `number` (from 1); call `renew` meanwhile.
 
