@@ -34,6 +34,7 @@ CHOICES = [
     ("app/messaging/broker_kafka.py", "broker", ["kafka"], "app/messaging/broker.py"),
     ("app/messaging/aiokafka_1038.py", "broker", ["kafka"], "app/messaging/aiokafka_1038.py"),
     ("app/messaging", "broker", BROKERS, "app/messaging"),  # after the files in it
+    ("app/tracing.py", "broker", BROKERS, "app/tracing.py"),
     ("tests/test_messaging.py", "broker", BROKERS, "tests/test_messaging.py"),
 ]
 

@@ -16,6 +16,7 @@ from app import handlers, messaging
 from app.bus import emit
 from app.events import Shutdown, Startup
 from app.messaging import asyncapi, health
+from app.tracing import traced
 
 
 # % endif
@@ -28,11 +29,12 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
     # % else
-    async with messaging.connected():  # with BROKER_URL unset, events stay in this process
-        await emit(Startup())
-        async with messaging.consuming():
-            yield
-        await emit(Shutdown())
+    with traced():  # if OpenTelemetry is on
+        async with messaging.connected():  # if BROKER_URL is set
+            await emit(Startup())
+            async with messaging.consuming():
+                yield
+            await emit(Shutdown())
 
 
     # % endif
