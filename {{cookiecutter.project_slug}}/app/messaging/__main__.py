@@ -14,7 +14,6 @@ parser.add_argument("ids", metavar="ID", nargs="*", help="of the dead letters to
 
 
 async def main(command: str, ids: list[str]) -> None:
-    """Run a command; exit with one sentence if that's impossible."""
     async with connected(subscribe=False):
         if delivery.broker is None:
             sys.exit(f"Set BROKER_URL to the broker's address, for example {EXAMPLE_URL}.")
@@ -25,11 +24,8 @@ async def main(command: str, ids: list[str]) -> None:
         letters = await delivery.broker.dead_letters()
         if command == "dead-letters":
             for _, each in letters:
-                when, attempts = (
-                    each.time.isoformat(timespec="seconds"),
-                    f"attempts: {each.attempts}",
-                )
-                print(each.id, each.listener, when, f"{attempts}\n    {each.error}", sep="  ")
+                print(each.id, each.listener, f"{each.time:%Y-%m-%dT%H:%M:%S%z}", end="  ")
+                print(f"attempts: {each.attempts}\n    {each.error}")
             print(f"Dead letters: {len(letters)}")
             return
         if unknown := set(ids) - {each.id for _, each in letters}:

@@ -33,10 +33,10 @@ def specification() -> dict[str, Any]:
         message = {"name": model.__name__, "contentType": CONTENT_TYPE, "payload": payload}
         messages[safe(model.__name__)] = message
     for name, event, action, about in users:
-        message, name = {"$ref": f"#/components/messages/{safe(event)}"}, safe(name)
-        channels[name] = {"address": f"{SERVICE}.{name}", "messages": {"event": message}}
-        channel = {"$ref": f"#/channels/{name}"}
-        operations[name] = {"action": action, "channel": channel, "description": about or ""}
+        place, ref = safe(name), {"event": {"$ref": f"#/components/messages/{safe(event)}"}}
+        channels[place] = {"address": f"{SERVICE}.{place}", "messages": ref}
+        channel = {"$ref": f"#/channels/{place}"}
+        operations[place] = {"action": action, "channel": channel, "description": about or ""}
     document = {"asyncapi": "3.0.0", "info": {"title": SERVICE, "version": "0.1.0"}}
     document |= {"servers": {"broker": {"host": host, "protocol": protocol}}}
     document |= {"channels": channels, "operations": operations}

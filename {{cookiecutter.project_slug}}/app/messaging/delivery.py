@@ -1,10 +1,4 @@
-"""What holds for every broker: who gets an event, how often it's attempted, where it ends.
-
-An adapter, `Broker` in broker.py, is made with the subscriptions that it serves. It has max_bytes (a
-document's limit, or None); connect and close; consume, which lets `attempt` handle events, and
-finish, which waits for those in hand; publish(type, id, document, key), which returns when it's
-stored; ping; backlog(subscription); dead_letters, a list of (place, DeadLetter); replay(place, letter).
-"""
+"""What holds for every broker: who gets an event, how often it's attempted, where it ends."""
 
 import asyncio
 import logging
@@ -61,7 +55,7 @@ class DeadLetter(BaseModel):
         return self.model_dump_json(ensure_ascii=True)
 
     @classmethod
-    def of(cls, header: str | bytes, document: bytes | None) -> "DeadLetter":
+    def of(cls, header: Any, document: bytes | None) -> "DeadLetter":
         return cls.model_validate_json(header).model_copy(update={"document": document or b""})
 
 
@@ -75,14 +69,10 @@ class Backlog(BaseModel):
 
 
 def event_types() -> list[type[IntegrationEvent]]:
-    """Return the classes of integration events; raise BrokerUnavailable for one that can't work."""
+    """Return the classes of integration events; raise BrokerUnavailable if two have one name."""
     found = [IntegrationEvent]
     for parent in found:  # which grows
         found += [each for each in parent.__subclasses__() if each not in found]
-    for each in found[1:]:
-        if each.partition_key and each.partition_key not in each.model_fields:
-            wrong = f"{each.__name__} has no field {each.partition_key}"
-            raise BrokerUnavailable(f"{wrong}: correct its partition_key.")
     _check([each.__name__ for each in found], "classes of events")
     return found[1:]
 
@@ -100,10 +90,9 @@ def subscriptions() -> list[Subscription]:
 
 def _check(names: list[str], what: str) -> None:
     for name, count in Counter(names).items():
-        if count > 1:
-            raise BrokerUnavailable(f"{count} {what} are called {name}: rename all but one.")
-        if "<" in name:
-            raise BrokerUnavailable(f"{name} needs a lasting name: make it a def of a module.")
+        if count > 1 or "<" in name:
+            said = f"{name} names {count} {what}: each needs a lasting name of its own"
+            raise BrokerUnavailable(f"{said}, such as that of a def or class of a module.")
 
 
 def safe(name: str) -> str:
@@ -116,8 +105,7 @@ async def attempt(
 ) -> float | DeadLetter | None:
     """Let the listener handle `document`, for attempt `number` (from 1); call `renew` meanwhile.
 
-    Returns None if it's handled, the seconds to wait before the next attempt if it failed, and the
-    dead letter to store if there's no next attempt.
+    Returns None if it's handled, the seconds until the next attempt, or the dead letter to store.
     """
     renewing = asyncio.create_task(_renew(renew)) if renew else None
     try:

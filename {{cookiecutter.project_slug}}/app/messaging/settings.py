@@ -49,6 +49,5 @@ def address_of(url: str) -> str:
     one = r"(\[[\da-fA-F:.]+\]|[^][\s:/?@,]+)(:\d+)?"
     if found := re.fullmatch(rf"({scheme}s?://)([^/@]*@)?({one}(,{one})*)([/?][^@]*)?", url):
         return found[1] + found[3]
-    login = f"{EXAMPLE_URL} or {scheme}://USER:PASSWORD@{host}"
-    rule = "Write %2F for / and %40 for @ in the password."
-    raise BrokerUnavailable(f"BROKER_URL must look like {login}. {rule}")
+    said = f"BROKER_URL must look like {EXAMPLE_URL} or {scheme}://USER:PASSWORD@{host}."
+    raise BrokerUnavailable(f"{said} Write %2F for / and %40 for @ in the password.")
