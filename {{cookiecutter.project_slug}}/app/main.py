@@ -1,9 +1,11 @@
 """The FastAPI app: its lifespan is two events, its routes and listeners are in handlers/."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 
 # % if cookiecutter.broker == "none"
 from app import handlers
@@ -42,6 +44,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(title="{{ cookiecutter.project_name }}", lifespan=lifespan)
 for router in handlers.routers:
     app.include_router(router)
+
+
 # % else
 app = FastAPI(
     title="{{ cookiecutter.project_name }}",
@@ -51,4 +55,11 @@ app = FastAPI(
 )
 for router in (*handlers.routers, health.router, asyncapi.router):
     app.include_router(router)
+
+
 # % endif
+@app.exception_handler(RequestValidationError)
+async def refuse(request: Request, error: RequestValidationError) -> Response:
+    """Answer 422 without the input: FastAPI fails to repeat bytes that aren't UTF-8, and NaN."""
+    wrong = [{name: each[name] for name in ("type", "loc", "msg")} for each in error.errors()]
+    return Response(json.dumps({"detail": wrong}), 422, media_type="application/json")
