@@ -1,4 +1,4 @@
-"""Which instance handled what, where an engine carries the events from process to process.
+"""Which instance handled what, where a broker carries the events from process to process.
 
 The instances on one machine share the folder in which each keeps its steps, so each reads what
 the others wrote. What happens on other machines is on their own pages only.
@@ -42,9 +42,9 @@ class Instances:
     def handled(self) -> list[Handled] | None:
         """Return the last calls of listeners since this run began, oldest first.
 
-        None if no engine carries events.
+        None if no broker carries events.
         """
-        if not (os.environ.get("BROKER_URL") and find_spec("app.broker")):
+        if not (os.environ.get("BROKER_URL") and find_spec("app.messaging")):
             return None
         if time.monotonic() - self._looked >= LOOK:
             run, began = self._recorder.run, self._recorder.began

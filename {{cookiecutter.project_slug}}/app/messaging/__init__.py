@@ -6,20 +6,16 @@ from contextlib import asynccontextmanager
 
 from app import bus
 from app.events import IntegrationEvent
-from app.messaging import cloudevents, delivery
-from app.messaging.settings import settings
+from app.messaging import cloudevents, delivery, settings
 
 RESERVED = 16 * 1024  # bytes that a dead letter needs beside the document
 
 
 @asynccontextmanager
 async def connected(subscribe: bool = True) -> AsyncIterator[None]:
-    """Let `emit` publish while the block runs, if BROKER_URL is set; raise BrokerUnavailable.
-
-    With `subscribe=False` the listeners get no subscriptions, as if they weren't there.
-    """
-    settings.__init__()  # type: ignore[misc]  # pydantic-settings' way to read it in place
-    if not settings.url:
+    """If BROKER_URL is set, let `emit` publish while the block runs; raise BrokerUnavailable."""
+    settings.settings.__init__()  # type: ignore[misc]  # pydantic-settings' way to read it in place
+    if not settings.settings.url:
         yield
         return
     from app.messaging.broker import Broker  # nothing is loaded while BROKER_URL is unset
