@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import asyncpg  # type: ignore[import-untyped]
@@ -101,19 +101,18 @@ async def transaction() -> AsyncIterator[AsyncSession]:
         async with outer.begin_nested():
             yield outer
         return
-    info: dict[str, Any] = {"open": True, "lock": asyncio.Lock()}
-    async with sessions(info=info) as session:
+    async with sessions(info={"open": True, "lock": asyncio.Lock()}) as session:
         token = current.set(session)
         try:
             yield session
-            info["open"] = False  # a task that goes on afterwards emits on its own
+            session.info["open"] = False  # a task that goes on afterwards emits on its own
             await session.commit()
         except DBAPIError as error:
             if settings.url and error.connection_invalidated:
                 raise EventNotStored(f"the database is away: {error.orig!r}") from error
             raise
         finally:
-            info["open"] = False
+            session.info["open"] = False
             current.reset(token)
 
 
