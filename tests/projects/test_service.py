@@ -44,7 +44,10 @@ def test_the_rows_happen(
     service = server(project.python, *RUN, cwd=project.path).start()
     service.wait_for("App is starting")  # row 1
     assert service.get("/") == {"message": "Response sent"}  # row 2
-    assert service.stop(stopped_by) in (status, -stopped_by)
+    windows = {0, 3}  # the second from the C runtime, which ends a process at CTRL_BREAK
+    assert service.stop(stopped_by) in (
+        windows if sys.platform == "win32" else {status, -stopped_by}
+    )
     assert service.printed()[-1] == "Cleanup done"  # row 3
     assert service.printed().count("App is starting") == 1
 
