@@ -294,7 +294,7 @@ class Generated:
     """A service that the template made, with an environment of its own."""
 
     def __init__(self, folder: Path, broker: str) -> None:
-        from tools import generate
+        from support.template import generate
 
         self.project = generate(folder / broker, broker=broker, lesson="none")
         self.python = str(self.project / ".venv" / "bin" / "python")
@@ -333,10 +333,11 @@ def unset(service: Generated, without: Generated) -> str:
 
 def measure(engines: Sequence[str] = ()) -> str:
     """Return the tables of `engines`, of all if there are none, as Markdown."""
-    sys.path[:0] = [str(HERE.parents[1] / "tests"), str(HERE.parents[1] / "tests" / "brokers")]
+    sys.path.insert(0, str(HERE.parents[1] / "tests"))
     import broker_growth
     import pytest
-    from engines import SERVERS, running
+
+    from support.brokers import SERVERS, running
 
     head = "| engine | plain FastStream | **evtemplate** | raw client | events/s here | `emit`, no URL |"
     tables = [

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tools import Server
+from support.processes import Server
 
 if TYPE_CHECKING:
     from broker import Generated
@@ -71,9 +71,8 @@ def running(
         for _ in range(instances):
             command = [service.python, "-m", "fastapi", "run"]
             server = Server(*command, cwd=service.project, **environment)
-            servers.append(stack.enter_context(server))
-        for server in servers:
-            server.get("/health")
+            stack.callback(server.close)
+            servers.append(server.up("/health"))
         yield Instances(servers, notes, listeners)
 
 

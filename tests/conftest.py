@@ -1,15 +1,55 @@
-"""Projects to test: the template makes one for each combination of answers."""
+"""The fixtures of all tests, and what is left out unless it's asked for."""
 
 import os
-import shutil
-from collections.abc import Generator, Iterator
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
-from tools import COMBINATIONS, TEMPLATE, generate, named, succeed, tracked
 
-collect_ignore = ["in_project"]  # test_lesson.py runs those where they belong
+from support import brokers, pages
+from support.processes import Server
+from support.projects import Project
+from support.template import commit, copy_template, generate
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+collect_ignore = ["lesson/in_project"]  # a test runs those where they belong
+LEFT_OUT = ("slow", "brokers", "browser")  # markers
 NO_SKIPS = "EVTEMPLATE_NO_SKIPS" in os.environ
+
+left_out: Counter[str] = Counter()
+
+Bake = Callable[..., Project]
+StartServer = Callable[..., Server]
+StartBroker = Callable[..., brokers.Broker]
+
+
+def pytest_deselected(items: list[pytest.Item]) -> None:
+    left_out.update(name for item in items for name in LEFT_OUT if item.get_closest_marker(name))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):  # a worker of pytest-xdist tells the controller
+        session.config.workeroutput["left_out"] = dict(left_out)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    left_out.clear()  # each worker collects all tests
+    left_out.update(getattr(node, "workeroutput", {}).get("left_out", {}))
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if left_out and not config.option.keyword:  # what -k left out is not counted apart
+        counts = ", ".join(f"{left_out[name]} {name}" for name in LEFT_OUT if left_out[name])
+        how = "run one kind with `uv run pytest -m MARKER`, all with `uv run pytest -m ''`"
+        terminalreporter.write_line(f"Left out by marker: {counts}; {how}")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -21,16 +61,12 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
-@pytest.fixture(scope="session", params=COMBINATIONS, ids=named)
-def answers(request: pytest.FixtureRequest) -> dict[str, str]:
-    """Each combination of answers to the questions that offer a choice."""
-    return dict(request.param)
-
-
-@pytest.fixture(scope="session")
-def project(answers: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project that these answers give; tests share it and leave it as it is."""
-    return generate(tmp_path_factory.mktemp("project"), **answers)
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    if NO_SKIPS and report.skipped:
+        report.outcome = "failed"
+    return report
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -47,16 +83,77 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def baked(tmp_path_factory: pytest.TempPathFactory) -> Bake:
+    """Returns the project that some answers give, generated once; leave it as it is."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    made: dict[tuple[tuple[str, str], ...], Project] = {}
+
+    def bake(**answers: str) -> Project:
+        key = tuple(sorted(answers.items()))
+        if key not in made:
+            path = generate(tmp_path_factory.mktemp("baked"), **answers)
+            made[key] = Project(path, shared / "environments")
+        return made[key]
+
+    return bake
+
+
+@pytest.fixture
+def bake(baked: Bake, tmp_path: Path) -> Bake:
+    """Returns a fresh copy of the project that some answers give."""
+
+    def bake(**answers: str) -> Project:
+        project = baked(**answers)
+        number = len(list(tmp_path.glob("project*")))
+        return project.copy(tmp_path / f"project{number or ''}" / project.path.name)
+
+    return bake
+
+
+@pytest.fixture
+def server() -> Iterator[StartServer]:
+    """Makes servers, `server(COMMAND, ..., cwd=FOLDER, NAME=VALUE, ...)`; kills what still runs."""
+    with ExitStack() as stack:
+
+        def make(*command: str | Path, cwd: Path, **environment: str) -> Server:
+            made = Server(*command, cwd=cwd, **environment)
+            stack.callback(made.close)
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[StartBroker]:
+    """Starts the server of a broker, `broker(NAME, password="")`, and kills it after the test."""
+    with ExitStack() as stack:
+
+        def start(name: str, password: str = "") -> brokers.Broker:
+            folder = tmp_path / f"{name}{password}"
+            return stack.enter_context(brokers.running(name, folder, password))
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def browser() -> "Iterator[Browser]":
+    """Chromium."""
+    if pages.CHROMIUM is None:
+        pytest.skip("chromium is not installed; on Debian: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        arguments = ["--no-sandbox", "--host-resolver-rules=MAP *.example 127.0.0.1"]
+        browser = playwright.chromium.launch(executable_path=pages.CHROMIUM, args=arguments)
+        yield browser
+        browser.close()
+
+
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """The template as it lies here, committed in a new git repository."""
-    repository = tmp_path / "evtemplate"
-    for path in tracked():
-        copy = repository / path.relative_to(TEMPLATE)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, copy)
-    succeed("git", "init", "--quiet", "--initial-branch=main", cwd=repository)
-    succeed("git", "add", "--all", cwd=repository)
-    who = ("-c", "user.name=Test", "-c", "user.email=test@example.org")
-    succeed("git", *who, "commit", "--quiet", "--message=Template", cwd=repository)
+    repository = copy_template(tmp_path / "evtemplate")
+    commit(repository)
     return repository

@@ -2,16 +2,13 @@
 
 import os
 import signal
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from pydantic_core import to_jsonable_python
@@ -25,6 +22,7 @@ from app.main import app as inner
 from lesson import quiz
 from lesson.live import watched
 from lesson.routes import LARGEST_BODY
+from support.processes import Server
 
 ROOT = Path(lesson.__file__).parent.parent
 ORDER = {"order_id": "6ba7b810-9dad-11d1-80b4-00c04fd430c8", "item": "tea", "quantity": 2}
@@ -161,77 +159,40 @@ def test_live_tells_what_is_new(client: TestClient) -> None:
             [live.receive_json() for _ in range(10)]
 
 
-class Server:
-    """A real uvicorn that serves the watched app; `folder` keeps its steps."""
+SERVED = """
+from pathlib import Path
+from app.main import app as inner
+from lesson.live import watched
 
-    def __init__(self, folder: Path, *arguments: str) -> None:
-        with closing(socket.socket()) as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.address = f"127.0.0.1:{self.port}"
-        self.opened = ExitStack()
-        (folder / "served.py").write_text(
-            "from pathlib import Path\nfrom app.main import app as inner\n"
-            "from lesson.live import watched\n"
-            "app = watched(inner, Path(__file__).parent / 'steps')\n",
-            encoding="utf-8",
-        )
-        command = [sys.executable, "-m", "uvicorn", "served:app", "--port", str(self.port)]
-        self.log = folder / "log.txt"
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [*command, *arguments],
-                stdout=log,
-                stderr=log,
-                env=os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{ROOT}"},
-            )
-        self.wait()
+app = watched(inner, Path(__file__).parent / "steps")
+"""
 
-    def wait(self) -> None:
-        """Return when it answers."""
-        for _ in range(300):
-            try:
-                httpx2.get(f"http://{self.address}/lesson/icon.svg")
-                return
-            except httpx2.TransportError:
-                time.sleep(0.05)
-        pytest.fail(self.log.read_text(encoding="utf-8"))
-
-    def steps(self) -> list[dict[str, Any]]:
-        """Return its steps."""
-        return list(httpx2.get(f"http://{self.address}/lesson/steps").json())
-
-    def pages(self, count: int) -> list[ClientConnection]:
-        """Open as many pages as they would be open in browsers."""
-        url = f"ws://{self.address}/lesson/live"
-        pages = [self.opened.enter_context(connect(url)) for _ in range(count)]
-        for page in pages:
-            page.recv(timeout=5)
-        return pages
-
-    def stop(self, number: int = signal.SIGTERM) -> float:
-        """Send a signal; return the seconds until the server is done (Python itself ends after)."""
-        started = time.monotonic()
-        self.process.send_signal(number)
-        while self.process.poll() is None:
-            if self.log.read_text(encoding="utf-8").endswith(f"process [{self.process.pid}]\n"):
-                break
-            time.sleep(0.01)
-        took = time.monotonic() - started
-        self.process.wait(timeout=20)
-        return took
+Serve = Callable[..., Server]
 
 
 @pytest.fixture
-def servers() -> Iterator[list[Server]]:
-    """Put each server in it: those that still run are ended after the test."""
-    started: list[Server] = []
-    yield started
-    for server in started:
-        server.opened.close()
-        if server.process.poll() is None:
-            server.process.terminate()
-            server.process.wait(timeout=20)
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    """Starts a uvicorn that serves the watched app; all keep their steps in one folder."""
+    (tmp_path / "served.py").write_text(SERVED, encoding="utf-8")
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    with ExitStack() as stack:
+
+        def start(*options: str) -> Server:
+            command = (sys.executable, "-m", "uvicorn", "served:app", *options)
+            server = Server(*command, cwd=ROOT, PYTHONPATH=path)
+            stack.callback(server.close)
+            return server.up("/lesson/icon.svg")
+
+        yield start
+
+
+def open_pages(server: Server, count: int, stack: ExitStack) -> list[ClientConnection]:
+    """Open as many pages as they would be open in browsers."""
+    url = f"ws://127.0.0.1:{server.port}/lesson/live"
+    pages = [stack.enter_context(connect(url)) for _ in range(count)]
+    for page in pages:
+        page.recv(timeout=5)
+    return pages
 
 
 def closed_with(page: ClientConnection) -> int | None:
@@ -245,68 +206,53 @@ def closed_with(page: ClientConnection) -> int | None:
 
 @signals
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_stops_within_a_second_with_20_pages_open(
-    tmp_path: Path, servers: list[Server], number: int
-) -> None:
-    server = Server(tmp_path)
-    servers.append(server)
-    httpx2.get(f"http://{server.address}/")
-    pages = server.pages(20)
-
-    assert server.stop(number) < 1
-
-    assert {closed_with(page) for page in pages} == {1012}
-    log = server.log.read_text(encoding="utf-8")
-    assert "Cleanup done" in log
-    assert "Traceback" not in log
-    servers.append(Server(tmp_path))
-    rows = servers[-1].steps()
-    assert [row["step"] for row in rows] == [1, 2, 3, 1]
+def test_it_stops_at_once_with_20_pages_open(serve: Serve, number: int) -> None:
+    server = serve()
+    server.get("/")
+    with ExitStack() as stack:
+        pages = open_pages(server, 20, stack)
+        server.send(number)
+        server.wait(5)  # an open page would hold it for ever
+        assert {closed_with(page) for page in pages} == {1012}
+    assert "Cleanup done" in server.printed()
+    assert "Traceback" not in str(server)
+    assert [row["step"] for row in serve().get("/lesson/steps")] == [1, 2, 3, 1]
 
 
 @signals
-def test_kill_9_loses_no_step_that_ended(tmp_path: Path, servers: list[Server]) -> None:
-    servers.append(Server(tmp_path))
+def test_kill_9_loses_no_step_that_ended(serve: Serve) -> None:
+    server = serve()
     for _ in range(3):
-        httpx2.get(f"http://{servers[0].address}/")
-    servers[0].stop(signal.SIGKILL)
+        server.get("/")
+    server.kill()
 
-    servers.append(Server(tmp_path))
-
-    assert [row["step"] for row in servers[1].steps()] == [1, 2, 2, 2, 1]  # and no row 3
-
-
-@signals
-def test_the_reload_is_not_held_up(tmp_path: Path, servers: list[Server]) -> None:
-    arguments = "--reload", "--reload-dir", str(tmp_path)
-    servers.append(Server(tmp_path, *arguments))
-    server = servers[0]
-    pages = server.pages(20)
-    time.sleep(0.5)  # the watcher of files takes a moment
-
-    started = time.monotonic()
-    served = tmp_path / "served.py"
-    served.write_text(served.read_text(encoding="utf-8") + "\n", encoding="utf-8")
-    assert {closed_with(page) for page in pages} == {1012}
-    while "Finished server process" not in server.log.read_text(encoding="utf-8"):
-        assert time.monotonic() - started < 5
-        time.sleep(0.01)
-    server.wait()
-
-    assert [row["step"] for row in server.steps()] == [1, 3, 1]
-    assert len({row["run"] for row in server.steps()}) == 2
-    assert "Traceback" not in server.log.read_text(encoding="utf-8")
+    rows = serve().get("/lesson/steps")
+    assert [row["step"] for row in rows] == [1, 2, 2, 2, 1]  # and no row 3
 
 
 @signals
-def test_several_workers_keep_apart(tmp_path: Path, servers: list[Server]) -> None:
-    servers.append(Server(tmp_path, "--workers", "2"))
+def test_the_reload_is_not_held_up(serve: Serve, tmp_path: Path) -> None:
+    server = serve("--reload", "--reload-dir", str(tmp_path))
+    with ExitStack() as stack:
+        pages = open_pages(server, 20, stack)
+        time.sleep(0.5)  # the watcher of files takes a moment
+        (tmp_path / "served.py").write_text(f"{SERVED}\n", encoding="utf-8")
+        assert {closed_with(page) for page in pages} == {1012}
+    server.until(lambda: "Finished server process" in server.output("stderr"), 5)
+
+    rows = server.until(lambda: server.get("/lesson/steps"))
+    assert [row["step"] for row in rows] == [1, 3, 1]
+    assert len({row["run"] for row in rows}) == 2
+    assert "Traceback" not in str(server)
+
+
+@signals
+def test_several_workers_keep_apart(serve: Serve) -> None:
+    server = serve("--workers", "2")
     for _ in range(10):
-        httpx2.get(f"http://{servers[0].address}/")
-    servers[0].process.terminate()
-    servers[0].process.wait(timeout=20)
+        server.get("/")
+    server.stop(signal.SIGTERM)
 
-    servers.append(Server(tmp_path))
-    rows = servers[1].steps()
+    rows = serve().get("/lesson/steps")
     assert sum(row["detail"] == "GET /" for row in rows) == 10
     assert [row["type"] for row in rows].count("Startup") == 3

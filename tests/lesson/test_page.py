@@ -1,180 +1,52 @@
 """The lesson's page in a real browser, over a real server: what it shows, and to whom."""
 
 import http.server
-import json
 import os
 import re
 import shutil
 import signal
-import socket
-import subprocess
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tools import generate, succeed
+
+from support.pages import audit, row, shows
+from support.processes import Server
+from support.projects import Project
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
-NAMES = "chromium", "chromium-browser", "google-chrome"
-CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
+pytestmark = pytest.mark.browser
 
-# Beside the project's own handlers: a second listener, one that fails, a chain, a slow route.
-SERVED = '''
-import asyncio
-import os
-from dataclasses import field
-from pathlib import Path
-
-from fastapi import FastAPI
-
-from app.bus import emit, on
-from app.events import Event, OrderPlaced
-from app.main import app as inner
-from lesson.live import watched
-
-
-class ShelfEmptied(Event):
-    """A shelf is empty."""
-
-    item: str
-    left: int = 0
-    urgent: bool = False
-    note: str | None = None
-    places: list[str] = field(default_factory=list)
-
-
-class Spoiled(Event):
-    """Something went bad."""
-
-
-@on(OrderPlaced)
-def count_order(event: OrderPlaced) -> None:
-    if event.quantity > 5:
-        raise ValueError("only five on the shelf")
-
-
-@on(ShelfEmptied)
-async def refill(event: ShelfEmptied) -> str:
-    await emit(Spoiled())
-    return "Refilled"
-
-
-@inner.get("/slow")
-async def slow() -> str:
-    await asyncio.sleep(2)
-    return "slow"
-
-
-app = watched(inner, Path(__file__).parent / "steps")
-'''
-
-
-@pytest.fixture(scope="module")
-def browser() -> "Iterator[Browser]":
-    """Chromium."""
-    if find_spec("playwright") is None or find_spec("axe_playwright_python") is None:
-        pytest.skip("playwright and axe-playwright-python are not installed; run uv sync")
-    if CHROMIUM is None:
-        pytest.skip("chromium is not installed; on Debian: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--host-resolver-rules=MAP *.example 127.0.0.1"]
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A student's project, its dependencies installed."""
-    made = generate(tmp_path_factory.mktemp("student"), lesson="student")
-    succeed("uv", "sync", "--quiet", cwd=made)
-    return made
-
-
-class Server:
-    """A real server of the watched app on a port of its own, which it keeps over restarts."""
-
-    def __init__(self, project: Path, folder: Path, command: list[str] | None = None) -> None:
-        with closing(socket.socket()) as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.log = folder / "log.txt"
-        (folder / "served.py").write_text(SERVED, encoding="utf-8")
-        self.project = project
-        self.command = command or ["uvicorn", "served:app"]
-        self.env = os.environ | {"PYTHONPATH": f"{folder}{os.pathsep}{project}"}
-        self.process: subprocess.Popen[bytes] | None = None
-        self.start()
-
-    def start(self) -> None:
-        """Start it, and wait until it answers."""
-        python = self.project / ".venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
-        command = [str(python), "-m", *self.command, "--port", str(self.port)]
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                command, cwd=self.project, env=self.env, stdout=log, stderr=log
-            )
-        for _ in range(400):
-            try:
-                self.get("/lesson/steps")
-                return
-            except OSError:
-                time.sleep(0.05)
-        pytest.fail(self.log.read_text(encoding="utf-8"))
-
-    def get(self, path: str) -> Any:
-        """Return the JSON that a path answers."""
-        with urllib.request.urlopen(f"{self.url}{path}", timeout=10) as response:
-            return json.load(response)
-
-    def order(self, item: str, quantity: int = 1) -> None:
-        """Place an order, as another program would."""
-        body = json.dumps({"item": item, "quantity": quantity}).encode()
-        headers = {"Content-Type": "application/json"}
-        with suppress(urllib.error.HTTPError):  # 500 where a listener fails
-            urllib.request.urlopen(urllib.request.Request(f"{self.url}/orders", body, headers))
-
-    def stop(self, number: int = signal.SIGINT) -> float:
-        """Send a signal; return the seconds until the server is done (Python itself ends after)."""
-        if self.process is None or self.process.poll() is not None:
-            return 0
-        started = time.monotonic()
-        self.process.send_signal(number)
-        while self.process.poll() is None:
-            if self.log.read_text(encoding="utf-8").endswith(f"process [{self.process.pid}]\n"):
-                break
-            time.sleep(0.01)
-        took = time.monotonic() - started
-        self.process.wait(timeout=20)
-        return took
+Bake = Callable[..., Project]
+StartServer = Callable[..., Server]
 
 
 @pytest.fixture
-def server(student: Path, tmp_path: Path) -> Iterator[Server]:
-    """The watched app, with SERVED beside it."""
-    server = Server(student, tmp_path)
-    yield server
-    server.stop()
+def served(baked: Bake, server: StartServer, tmp_path: Path) -> Server:
+    """The watched app, with what served.py adds."""
+    project = baked(lesson="student")
+    shutil.copy(Path(__file__).parent / "in_project" / "served.py", tmp_path)
+    command = (project.python, "-m", "uvicorn", "served:app")
+    path = f"{tmp_path}{os.pathsep}{project.path}"
+    return server(*command, cwd=project.path, PYTHONPATH=path).up("/lesson/steps")
+
+
+def order(server: Server, item: str, quantity: int = 1) -> None:
+    """Place an order, as another program would."""
+    server.post("/orders", {"item": item, "quantity": quantity})
 
 
 Opened = Callable[..., "Page"]
 
 
 @pytest.fixture
-def opened(browser: "Browser", server: Server) -> Iterator[Opened]:
-    """Opens the page of `server`; after the test, no page may have had an error of script."""
+def opened(browser: "Browser", served: Server) -> Iterator[Opened]:
+    """Opens the page of `served`; after the test, no page may have had an error of script."""
     contexts, errors = [], []
 
     def open_page(**options: Any) -> "Page":
@@ -182,7 +54,7 @@ def opened(browser: "Browser", server: Server) -> Iterator[Opened]:
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(f"{server.url}/lesson")
+        page.goto(f"{served.url}/lesson")
         page.locator("#rows tbody tr").first.wait_for()
         return page
 
@@ -190,33 +62,6 @@ def opened(browser: "Browser", server: Server) -> Iterator[Opened]:
     for context in contexts:
         context.close()
     assert errors == []
-
-
-def audit(page: "Page") -> None:
-    """Fail if axe-core finds anything."""
-    import axe_playwright_python
-
-    script = Path(axe_playwright_python.__file__).with_name("axe.min.js")
-    if not page.evaluate("'axe' in window"):
-        page.evaluate(script.read_text(encoding="utf-8"))
-    found = page.evaluate("axe.run({rules: {'target-size': {enabled: true}}})")
-    assert [
-        (violation["id"], [node["html"][:200] for node in violation["nodes"]])
-        for violation in found["violations"]
-    ] == []
-    assert len(found["passes"]) > 20
-
-
-def shows(page: "Page", selector: str, text: str | re.Pattern[str]) -> None:
-    """Wait until an element holds a text."""
-    from playwright.sync_api import expect
-
-    expect(page.locator(selector)).to_contain_text(text, timeout=10_000)
-
-
-def row(page: "Page", number: int) -> str:
-    """Return a row of the execution table as text."""
-    return page.locator("#rows tbody tr").nth(number - 1).inner_text()
 
 
 LOOKS = [
@@ -229,7 +74,7 @@ LOOKS = [
 
 @pytest.mark.parametrize("look", LOOKS, ids=["light", "dark", "light 320", "dark 320"])
 def test_every_state_tells_the_truth_and_passes_axe(
-    opened: Opened, server: Server, look: dict[str, Any]
+    opened: Opened, served: Server, look: dict[str, Any]
 ) -> None:
     page = opened(**look, reduced_motion="reduce")
 
@@ -249,7 +94,7 @@ def test_every_state_tells_the_truth_and_passes_axe(
     shows(page, "#rows", 'Returns 200 "slow"')
 
     # An order: two listeners, one of which fails; a row each, indented under the request.
-    server.order("tea", quantity=9)
+    order(served, "tea", quantity=9)
     shows(page, "#log", "failed ValueError: only five on the shelf")
     assert page.locator("#log tr[data-depth='1']").count() == 2
     shows(page, "#boxes", "The other listeners still run")
@@ -258,7 +103,7 @@ def test_every_state_tells_the_truth_and_passes_axe(
     # Paused: nothing moves until it may.
     page.locator("#pause").click()
     before = page.locator("#log").inner_text()
-    server.order("coffee")
+    order(served, "coffee")
     shows(page, "#state", "Paused. 3 new steps to show.")
     assert page.locator("#log").inner_text() == before
     audit(page)
@@ -266,25 +111,25 @@ def test_every_state_tells_the_truth_and_passes_axe(
     shows(page, "#log", "coffee")
 
     # Shut down, gone, and back, with row 3 of the last run.
-    server.stop()
+    served.stop()
     shows(page, "#state", "The server is gone; look at your terminal.")
     audit(page)
-    server.start()
+    served.up("/lesson/steps")
     shows(page, "#state", "The app is back. Row 3 of the last run: Prints 'Cleanup done'.")
     assert "last run" in row(page, 3)
     shows(page, "#variables", '"Cleanup done"')
     audit(page)
 
     # Killed: no goodbye, no row 3.
-    server.stop(signal.SIGKILL)
+    served.stop(signal.SIGKILL)
     shows(page, "#state", "The server is gone; look at your terminal.")
-    server.start()
+    served.up("/lesson/steps")
     shows(page, "#state", "The last run has no row 3: it was stopped without a goodbye.")
     assert "not yet" in row(page, 3)
     audit(page)
 
 
-def test_a_shutdown_is_first_requested(opened: Opened, server: Server) -> None:
+def test_a_shutdown_is_first_requested(opened: Opened, served: Server) -> None:
     page = opened()
     seen = """() => {
         window.states = [];
@@ -293,7 +138,7 @@ def test_a_shutdown_is_first_requested(opened: Opened, server: Server) -> None:
             {subtree: true, childList: true, characterData: true});
     }"""
     page.evaluate(seen)
-    server.stop(signal.SIGTERM)
+    served.stop(signal.SIGTERM)
     shows(page, "#state", "The server is gone")
     assert any("Shutdown requested." in state for state in page.evaluate("states"))
 
@@ -348,9 +193,9 @@ def test_with_the_keyboard_alone(opened: Opened) -> None:
     audit(page)
 
 
-def test_at_320_pixels_nothing_is_cut_off(opened: Opened, server: Server) -> None:
+def test_at_320_pixels_nothing_is_cut_off(opened: Opened, served: Server) -> None:
     page = opened(viewport={"width": 320, "height": 640}, reduced_motion="reduce")
-    server.order("x" * 180)
+    order(served, "x" * 180)
     shows(page, "#log", "OrderPlaced")
 
     assert page.evaluate("document.documentElement.scrollWidth") == 320
@@ -360,10 +205,10 @@ def test_at_320_pixels_nothing_is_cut_off(opened: Opened, server: Server) -> Non
     assert cell.get_attribute("data-label") == "Event"
 
 
-def test_what_an_order_holds_is_text(opened: Opened, server: Server) -> None:
+def test_what_an_order_holds_is_text(opened: Opened, served: Server) -> None:
     page = opened()
     item = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
-    server.order(item)
+    order(served, item)
     shows(page, "#log", item)
     page.reload()
     shows(page, "#log", item)
@@ -371,7 +216,7 @@ def test_what_an_order_holds_is_text(opened: Opened, server: Server) -> None:
     assert page.locator("main script, main img").count() == 0
 
 
-def test_a_form_is_made_from_the_fields(opened: Opened, server: Server) -> None:
+def test_a_form_is_made_from_the_fields(opened: Opened, served: Server) -> None:
     page = opened(reduced_motion="reduce")
     form = page.locator("#emit")
     offered = form.locator("option").all_inner_texts()
@@ -395,7 +240,7 @@ def test_a_form_is_made_from_the_fields(opened: Opened, server: Server) -> None:
     form.get_by_label("places").fill('["a"]')
     form.get_by_role("button").click()
     shows(page, "#log", "Refilled")
-    first = next(step for step in server.get("/lesson/steps") if step["type"] == "ShelfEmptied")
+    first = next(step for step in served.get("/lesson/steps") if step["type"] == "ShelfEmptied")
     fields = {"item": "caf\u00e9", "left": 3, "urgent": True, "note": None, "places": ["a"]}
     assert first["fields"] == fields
     shows(page, "#log", "No listener triggered")  # nobody hears Spoiled
@@ -403,7 +248,7 @@ def test_a_form_is_made_from_the_fields(opened: Opened, server: Server) -> None:
     page.get_by_label(f"Send no. {first['sequence']} again: ShelfEmptied").click()
     shows(page, "#state", "Idle")
     page.wait_for_timeout(500)
-    again = [step for step in server.get("/lesson/steps") if step["type"] == "ShelfEmptied"]
+    again = [step for step in served.get("/lesson/steps") if step["type"] == "ShelfEmptied"]
     assert [step["fields"] for step in again] == [fields, fields]
 
 
@@ -442,7 +287,7 @@ def test_the_quiz(opened: Opened) -> None:
     audit(page)
 
 
-def test_announcements_come_in_batches(opened: Opened, server: Server) -> None:
+def test_announcements_come_in_batches(opened: Opened, served: Server) -> None:
     page = opened(reduced_motion="reduce")
     page.evaluate(
         """() => {
@@ -452,7 +297,7 @@ def test_announcements_come_in_batches(opened: Opened, server: Server) -> None:
         }"""
     )
     for _ in range(5):
-        server.order("tea")
+        order(served, "tea")
     shows(page, "#announce", "new steps")
     page.wait_for_timeout(3500)
     said = page.evaluate("said")
@@ -460,7 +305,7 @@ def test_announcements_come_in_batches(opened: Opened, server: Server) -> None:
     assert sum(int(text.split()[0]) for text in said) == 15
 
 
-def test_a_foreign_page_gets_nothing(browser: "Browser", server: Server) -> None:
+def test_a_foreign_page_gets_nothing(browser: "Browser", served: Server) -> None:
     class Evil(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
@@ -487,52 +332,48 @@ def test_a_foreign_page_gets_nothing(browser: "Browser", server: Server) -> None
             const read = await fetch(url + "/lesson/steps").then(() => "read", () => "refused");
             return [socket, read];
         }"""
-        assert page.evaluate(attack, server.url) == ["refused", "refused"]
+        assert page.evaluate(attack, served.url) == ["refused", "refused"]
         # DNS that answers with this machine's address: same origin for the browser, not for us.
-        response = page.goto(f"http://rebind.example:{server.port}/lesson")
+        response = page.goto(f"http://rebind.example:{served.port}/lesson")
         assert response is not None
         assert response.status == 403
-        assert page.evaluate(attack, f"http://rebind.example:{server.port}")[0] == "refused"
+        assert page.evaluate(attack, f"http://rebind.example:{served.port}")[0] == "refused"
         page.close()
         evil.shutdown()
-    assert "Spoiled" not in [step["type"] for step in server.get("/lesson/steps")]
+    assert "Spoiled" not in [step["type"] for step in served.get("/lesson/steps")]
 
 
-def test_20_pages_do_not_hold_it_up(opened: Opened, server: Server) -> None:
+def test_20_pages_do_not_hold_it_up(opened: Opened, served: Server) -> None:
     first = opened(reduced_motion="reduce")
     pages = [first, *(first.context.new_page() for _ in range(19))]
     for page in pages[1:]:
-        page.goto(f"{server.url}/lesson")
+        page.goto(f"{served.url}/lesson")
         shows(page, "#state", "Idle")
 
-    assert server.stop(signal.SIGINT) < 1
+    served.send(signal.SIGINT)
+    served.wait(5)
 
-    log = server.log.read_text(encoding="utf-8")
-    assert "Cleanup done" in log
-    assert "Traceback" not in log
+    assert "Cleanup done" in served.printed()
+    assert "Traceback" not in str(served)
     for page in pages:
         shows(page, "#state", "The server is gone; look at your terminal.")
-    server.start()
+    served.up("/lesson/steps")
     shows(first, "#state", "Row 3 of the last run")
 
 
 def test_fastapi_dev_reloads_under_the_page(
-    browser: "Browser", student: Path, tmp_path: Path
+    browser: "Browser", bake: Bake, server: StartServer
 ) -> None:
-    copy = tmp_path / "copy"
-    shutil.copytree(student, copy, symlinks=True)
-    server = Server(copy, tmp_path, ["fastapi", "dev"])
-    try:
-        page = browser.new_page()
-        page.goto(f"{server.url}/lesson")
-        shows(page, "#who", "read_root")
-        time.sleep(1)  # the watcher of files takes a moment
-        requests = copy / "app" / "handlers" / "requests.py"
-        code = requests.read_text(encoding="utf-8")
-        requests.write_text(code.replace("read_root", "read_home"), encoding="utf-8")
-        shows(page, "#who", "read_home")
-        shows(page, "#state", "The app is back. Row 3 of the last run: Prints 'Cleanup done'.")
-        page.close()
-    finally:
-        assert server.stop(signal.SIGINT) < 3
-    assert "Traceback" not in server.log.read_text(encoding="utf-8")
+    project = bake(lesson="student")
+    dev = server(project.python, "-m", "fastapi", "dev", cwd=project.path).up("/lesson/steps")
+    page = browser.new_page()
+    page.goto(f"{dev.url}/lesson")
+    shows(page, "#who", "read_root")
+    time.sleep(1)  # the watcher of files takes a moment
+    project.edit("app/handlers/requests.py", "read_root", "read_home")
+    shows(page, "#who", "read_home")
+    shows(page, "#state", "The app is back. Row 3 of the last run: Prints 'Cleanup done'.")
+    page.close()
+    dev.send(signal.SIGINT)
+    dev.wait(10)
+    assert "Traceback" not in str(dev)

@@ -2,13 +2,17 @@
 
 import json
 import re
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
 import jsonschema
 import pytest
 from ruamel.yaml import YAML
-from tools import PROJECT, TEMPLATE, succeed
+
+from support.processes import succeed
+from support.projects import Project
+from support.template import CHOICES, PROJECT, TEMPLATE
 
 
 @pytest.mark.parametrize("folder", [TEMPLATE, PROJECT], ids=["template", "project"])
@@ -18,14 +22,8 @@ def test_workflows(folder: Path) -> None:
     succeed(
         "check-jsonschema", "--builtin-schema", "vendor.github-workflows", *workflows, cwd=TEMPLATE
     )
-    succeed(
-        "zizmor",
-        "--offline",
-        "--persona=pedantic",
-        "--no-progress",
-        str(folder / ".github"),
-        cwd=TEMPLATE,
-    )
+    options = ("--offline", "--persona=pedantic", "--no-progress")
+    succeed("zizmor", *options, folder / ".github", cwd=TEMPLATE)
 
 
 @pytest.mark.parametrize("folder", [TEMPLATE, PROJECT], ids=["template", "project"])
@@ -45,21 +43,24 @@ def test_dependency_updates(folder: Path) -> None:
     succeed("check-jsonschema", "--builtin-schema", "vendor.dependabot", config, cwd=TEMPLATE)
 
 
-def test_compose_file(project: Path) -> None:
+@pytest.fixture(params=CHOICES["broker"])
+def project(request: pytest.FixtureRequest, baked: Callable[..., Project]) -> Project:
+    return baked(broker=request.param, lesson="none")
+
+
+def test_compose_file(project: Project) -> None:
     schema = files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"
-    text = (project / "compose.yaml").read_text(encoding="utf-8")
-    compose = YAML(typ="safe", pure=True).load(text)  # refuses a key that stands twice
+    compose = YAML(typ="safe", pure=True).load(project.read("compose.yaml"))  # no key stands twice
     validate(compose, schema.read_text(encoding="utf-8"))
 
 
-def test_dockerfile_is_linted(project: Path) -> None:
-    succeed("hadolint", "Dockerfile", cwd=project)
+def test_dockerfile_is_linted(project: Project) -> None:
+    succeed("hadolint", "Dockerfile", cwd=project.path)
 
 
-def test_devcontainer(project: Path) -> None:
-    schema = (TEMPLATE / "tests" / "devcontainer.schema.json").read_text(encoding="utf-8")
-    file = project / ".devcontainer" / "devcontainer.json"
-    devcontainer = json.loads(file.read_text(encoding="utf-8"))
+def test_devcontainer(project: Project) -> None:
+    schema = (TEMPLATE / "tests/template/devcontainer.schema.json").read_text(encoding="utf-8")
+    devcontainer = json.loads(project.read(".devcontainer/devcontainer.json"))
     validate(devcontainer, schema)
     assert 8000 in devcontainer["forwardPorts"]
 

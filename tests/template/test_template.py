@@ -1,15 +1,27 @@
 """The template as it lies here, before anything is generated from it."""
 
 import ast
-import shutil
+import itertools
 import tomllib
-from itertools import pairwise
 from pathlib import Path
 
 import post_gen_project
 import pytest
-import tools
-from tools import ASKED, CHOICES, PROJECT, QUESTIONS, TEMPLATE, succeed, tracked
+
+from support.processes import succeed
+from support.template import (
+    ASKED,
+    CHOICES,
+    PROJECT,
+    QUESTIONS,
+    TEMPLATE,
+    combinations,
+    copy_template,
+    generate_from,
+    pairs,
+    pairwise,
+    tracked,
+)
 
 FILES = tracked()
 TEXTS = {path: path.read_text(encoding="utf-8") for path in FILES if path.suffix not in {".png"}}
@@ -41,7 +53,7 @@ def test_every_question_and_every_choice_has_a_sentence(question: str) -> None:
 @pytest.mark.parametrize("name", ["README.md", "TUTORIAL.md", "pyproject.toml"])
 def test_no_blank_line_is_lost_after_a_condition(name: str) -> None:
     lines = (PROJECT / name).read_text(encoding="utf-8").splitlines()
-    for line, following in pairwise(lines):
+    for line, following in itertools.pairwise(lines):
         assert not line.lstrip().startswith("# %") or following.strip()
 
 
@@ -105,24 +117,27 @@ def test_both_environments_ask_for_the_same_ruff() -> None:
         return [name for name in pyproject["dependency-groups"]["dev"] if name.startswith("ruff")]
 
     assert ruff(ours) == ruff(theirs)
-    # tests/in_project import it; a project finds it by itself, or has none
-    ours["tool"]["ruff"]["lint"]["isort"]["known-first-party"].remove("lesson")
+    # Only tests import these two; a project finds lesson by itself, or has none.
+    for name in ("lesson", "support"):
+        ours["tool"]["ruff"]["lint"]["isort"]["known-first-party"].remove(name)
     assert ours["tool"]["ruff"] == theirs["tool"]["ruff"]
 
 
-def test_a_checkout_with_caches_still_generates(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    checkout = tmp_path / "checkout"
-    for path in FILES:
-        copy = checkout / path.relative_to(TEMPLATE)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(path, copy)
+def test_a_checkout_with_caches_still_generates(tmp_path: Path) -> None:
+    checkout = copy_template(tmp_path / "checkout")
     for cache in ("app/__pycache__", ".ruff_cache"):
         (checkout / PROJECT.name / cache).mkdir()
         (checkout / PROJECT.name / cache / "no-text").write_bytes(b"\xff\xfe")
 
-    monkeypatch.setattr(tools, "TEMPLATE", checkout)
-    project = tools.generate(tmp_path)
+    project = generate_from(checkout, tmp_path)
 
     assert not list(project.rglob("*cache*"))
+
+
+def test_each_pair_of_answers_occurs() -> None:
+    """Also with choices that aren't asked today; with hardly more rows than the longest two give."""
+    for choices in (CHOICES, CHOICES | {"new": ["a", "b", "c", "d"]}, {"one": ["a", "b"]}):
+        chosen = pairwise(choices)
+        every = combinations(choices)
+        assert set().union(*map(pairs, chosen)) == set().union(*map(pairs, every))
+        assert len(chosen) < len(every) or len(choices) == 1

@@ -1,0 +1,45 @@
+"""What the page's tests serve: beside the project's own handlers a second listener, one that fails, a chain, a slow route."""
+
+import asyncio
+from dataclasses import field
+from pathlib import Path
+
+from app.bus import emit, on
+from app.events import Event, OrderPlaced
+from app.main import app as inner
+from lesson.live import watched
+
+
+class ShelfEmptied(Event):
+    """A shelf is empty."""
+
+    item: str
+    left: int = 0
+    urgent: bool = False
+    note: str | None = None
+    places: list[str] = field(default_factory=list)
+
+
+class Spoiled(Event):
+    """Something went bad."""
+
+
+@on(OrderPlaced)
+def count_order(event: OrderPlaced) -> None:
+    if event.quantity > 5:
+        raise ValueError("only five on the shelf")
+
+
+@on(ShelfEmptied)
+async def refill(event: ShelfEmptied) -> str:
+    await emit(Spoiled())
+    return "Refilled"
+
+
+@inner.get("/slow")
+async def slow() -> str:
+    await asyncio.sleep(2)
+    return "slow"
+
+
+app = watched(inner, Path(__file__).parent / "steps")

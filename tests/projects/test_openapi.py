@@ -1,0 +1,50 @@
+"""Schemathesis asks the running service for anything that its OpenAPI document allows, and more."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from support.brokers import SERVERS, Broker
+from support.processes import Server, succeed
+from support.projects import Project
+
+RUN = ("-m", "fastapi", "run", "--host", "127.0.0.1")
+
+Bake = Callable[..., Project]
+StartServer = Callable[..., Server]
+
+
+def ask_everything(url: str, folder: Path, *options: str) -> None:
+    """Fail if an answer is not as documented; what Schemathesis writes goes to `folder`."""
+    command = ("schemathesis", "run", f"{url}/openapi.json", "--checks=all", *options)
+    deterministic = ("--max-examples=100", "--generation-deterministic", "--no-color")
+    assert "No issues found" in succeed(*command, *deterministic, cwd=folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lesson", ["student", "solution"])
+def test_every_answer_is_documented(
+    lesson: str, baked: Bake, server: StartServer, tmp_path: Path
+) -> None:
+    """Ask the app through the lesson that watches it, which must not change an answer."""
+    project = baked(lesson=lesson)
+    ask_everything(server(project.python, *RUN, cwd=project.path).up().url, tmp_path)
+
+
+@pytest.mark.brokers
+@pytest.mark.parametrize("name", SERVERS)
+def test_with_a_broker_and_without_it(
+    name: str,
+    baked: Bake,
+    server: StartServer,
+    broker: Callable[[str], Broker],
+    tmp_path: Path,
+) -> None:
+    project = baked(broker=name, lesson="none")
+    kept = broker(name)
+    service = server(project.python, *RUN, cwd=project.path, BROKER_URL=kept.url).up("/health")
+    ask_everything(service.url, tmp_path)
+
+    kept.kill()
+    ask_everything(service.url, tmp_path, "--exclude-checks=not_a_server_error")

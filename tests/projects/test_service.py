@@ -1,0 +1,111 @@
+"""The service as a process: started, asked and stopped by a signal."""
+
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from support.processes import Server, run
+from support.projects import Project
+
+RUN = ("-m", "fastapi", "run", "--entrypoint", "app.main:app", "--host", "127.0.0.1")
+
+FAILS = """
+
+@on({event})
+async def broken(event: {event}) -> None:
+    raise RuntimeError("broken on purpose")
+
+
+@on({event})
+async def last(event: {event}) -> None:
+    print("last was called", flush=True)
+"""
+
+Bake = Callable[..., Project]
+StartServer = Callable[..., Server]
+
+
+@pytest.mark.parametrize(
+    ("stopped_by", "status"),
+    [
+        (signal.SIGINT, 0),
+        pytest.param(
+            signal.SIGTERM,
+            143,
+            marks=pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM"),
+        ),
+    ],
+)
+def test_the_rows_happen(
+    baked: Bake, server: StartServer, stopped_by: signal.Signals, status: int
+) -> None:
+    project = baked()
+    service = server(project.python, *RUN, cwd=project.path).start()
+    service.wait_for("App is starting")  # row 1
+    assert service.get("/") == {"message": "Response sent"}  # row 2
+    assert service.stop(stopped_by) in (status, -stopped_by)
+    assert service.printed()[-1] == "Cleanup done"  # row 3
+    assert service.printed().count("App is starting") == 1
+
+
+def test_a_startup_listener_that_fails_stops_the_start(bake: Bake) -> None:
+    project = bake()
+    startup = "app/handlers/startup.py"
+    project.write(startup, project.read(startup) + FAILS.format(event="Startup"))
+
+    done = run(project.python, *RUN, "--port", "0", cwd=project.path)
+
+    assert done.returncode not in (0, None)
+    assert "app.handlers.startup.broken failed on Startup" in done.stderr
+    assert "Startup: 1 of 3 listeners failed" in done.stderr
+    assert "last was called" in done.stdout
+    assert "Cleanup done" not in done.stdout
+
+
+def test_a_shutdown_listener_that_fails_does_not_keep_the_others(
+    bake: Bake, server: StartServer
+) -> None:
+    project = bake()
+    shutdown = "app/handlers/shutdown.py"
+    project.write(shutdown, project.read(shutdown) + FAILS.format(event="Shutdown"))
+
+    service = server(project.python, *RUN, cwd=project.path).start()
+    service.wait_for("App is starting")
+    service.stop()
+    assert service.printed()[-2:] == ["Cleanup done", "last was called"]
+    assert "app.handlers.shutdown.broken failed on Shutdown" in str(service)
+
+
+def test_the_dev_server_reloads_and_stops(bake: Bake, server: StartServer) -> None:
+    project = bake()
+    service = server(project.python, "-m", "fastapi", "dev", cwd=project.path).start()
+    service.wait_for("App is starting")
+    project.edit("app/handlers/startup.py", "App is starting", "App is back")
+    service.wait_for("App is back")
+    assert service.printed()[:3] == ["App is starting", "Cleanup done", "App is back"]
+    service.stop()
+    assert service.printed()[-1] == "Cleanup done"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an image runs on Linux")
+def test_what_the_dockerfile_starts_is_healthy(bake: Bake, server: StartServer) -> None:
+    project = bake()
+    dockerfile = project.read("Dockerfile")
+    health, start = (
+        json.loads(words) for words in re.findall(r"^ *CMD (\[.+\])$", dockerfile, re.M)
+    )
+    path = f"{project.python.parent}{os.pathsep}{os.environ['PATH']}"
+    service = server(*start, cwd=project.path, PATH=path).start()
+    service.wait_for("App is starting")
+
+    def ask() -> int:
+        return run(*health, cwd=project.path, PATH=path, PORT=str(service.port)).returncode
+
+    assert ask() == 0
+    service.stop()
+    assert ask() != 0

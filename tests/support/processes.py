@@ -1,0 +1,208 @@
+"""Commands and servers as processes of their own. It needs the standard library alone."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from email.message import Message
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+T = TypeVar("T")
+
+
+def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `command` in `cwd` for ten minutes at most; return how it ended and what it printed."""
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=600,
+    )
+
+
+def succeed(*command: str | Path, cwd: Path, **environment: str) -> str:
+    """Run `command`, which must succeed, and return what it printed on stdout."""
+    done = run(*command, cwd=cwd, **environment)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def free_port() -> int:
+    """Return a port of this machine that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def until(holds: Callable[[], T], seconds: float = 60, why: Callable[[], object] = str) -> T:
+    """Return what `holds()` returns as soon as that is true; fail with `why()` after `seconds`.
+
+    An OSError, as from a port that isn't open yet, counts as false.
+    """
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if found := holds():
+                return found
+        except OSError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError(f"not within {seconds} s: {why()}")
+
+
+class Process:
+    """A process that runs beside the test: its output, and every way to end it.
+
+    It can be started again, and then keeps its command and adds to its output.
+    """
+
+    def __init__(self, *command: str | Path, cwd: Path, **environment: str) -> None:
+        self.command: tuple[str | Path, ...] = command
+        self.cwd = cwd
+        self.environment = environment
+        self.files: Path | None = None  # with what it prints
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> Self:
+        """Start it; return at once."""
+        self.files = self.files or Path(tempfile.mkdtemp())
+        stdout, stderr = ((self.files / name).open("ab") for name in ("stdout", "stderr"))
+        with stdout, stderr:
+            self.process = subprocess.Popen(
+                self.command,
+                cwd=self.cwd,
+                env=os.environ | self.environment,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,  # a group of its own
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+            )
+        return self
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def runs(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def send(self, number: int, group: bool = False) -> None:
+        """Send a signal to it, to all that it started too if `group`; on Windows Ctrl+Break."""
+        assert self.process is not None
+        if sys.platform == "win32":
+            self.process.send_signal(signal.CTRL_BREAK_EVENT)
+        elif group:
+            os.killpg(self.pid, number)
+        else:
+            self.process.send_signal(number)
+
+    def wait(self, seconds: float = 30) -> int:
+        """Wait until it has ended by itself; return its status."""
+        assert self.process is not None
+        return self.process.wait(timeout=seconds)
+
+    def stop(self, number: int = signal.SIGINT, group: bool = False) -> int:
+        """Send a signal and wait until the process has ended; return its status."""
+        self.send(number, group)
+        return self.wait()
+
+    def kill(self) -> None:
+        """End it at once, as a power cut would, with all that it started."""
+        if self.process is not None:
+            if sys.platform == "win32":
+                self.process.kill()
+            else:
+                with suppress(ProcessLookupError):  # it ended before
+                    os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def close(self) -> None:
+        """End it, and forget what it printed."""
+        self.kill()
+        if self.files is not None:
+            shutil.rmtree(self.files, ignore_errors=True)
+
+    def output(self, name: str = "stdout") -> str:
+        """Return what it printed so far."""
+        if self.files is None:
+            return ""
+        return (self.files / name).read_text(encoding="utf-8", errors="replace")
+
+    def until(self, holds: Callable[[], T], seconds: float = 60) -> T:
+        """Return what `holds()` returns as soon as that is true; fail if the process ends before."""
+
+        def still() -> T:
+            assert self.runs, f"it ended\n{self}"
+            return holds()
+
+        return until(still, seconds, lambda: self)
+
+    def __str__(self) -> str:
+        return f"stdout:\n{self.output()[-5000:]}\nstderr:\n{self.output('stderr')[-5000:]}"
+
+
+class Server(Process):
+    """A service on a port of its own, of which it's told by PORT (FastAPI) and UVICORN_PORT."""
+
+    def __init__(self, *command: str | Path, cwd: Path, **environment: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        ports = {"PORT": str(self.port), "UVICORN_PORT": str(self.port)}
+        super().__init__(*command, cwd=cwd, **ports, **environment)
+
+    def up(self, path: str = "/openapi.json", seconds: float = 60) -> Self:
+        """Start it, and wait until `path` answers with 200."""
+        self.start()
+        self.until(lambda: self.request("GET", path)[0] == 200, seconds)
+        return self
+
+    def printed(self) -> list[str]:
+        """Return the lines on stdout, without blank ones and the banner of FastAPI's command."""
+        lines = [line.strip() for line in self.output().splitlines() if line.strip()]
+        banner = [number for number, line in enumerate(lines) if line.endswith("Logs:")]
+        return lines[banner[0] + 1 :] if banner else lines
+
+    def wait_for(self, line: str, seconds: float = 60) -> None:
+        """Wait until `line` is on stdout."""
+        self.until(lambda: line in self.printed(), seconds)
+
+    def request(
+        self, method: str, path: str, body: object = None, seconds: float = 240
+    ) -> tuple[int, bytes, Message]:
+        """Return the status, the body and the headers that `path` answers."""
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        asked = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)
+        try:
+            with urllib.request.urlopen(asked, timeout=seconds) as answer:
+                return answer.status, answer.read(), answer.headers
+        except urllib.error.HTTPError as error:
+            return error.code, error.read(), error.headers
+
+    def get(self, path: str) -> Any:
+        """Return the JSON that `path` answers, as soon as the port is open."""
+        status, body, _ = self.until(lambda: self.request("GET", path), 10)
+        assert status == 200, body
+        return json.loads(body)
+
+    def post(self, path: str, body: object = None) -> tuple[int, Any]:
+        """Return the status and the JSON that `path` answers."""
+        status, text, headers = self.request("POST", path, body)
+        is_json = headers.get_content_type() == "application/json"
+        return status, json.loads(text) if is_json else text.decode()
