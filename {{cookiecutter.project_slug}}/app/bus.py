@@ -83,7 +83,7 @@ async def emit(event: Event) -> list[Any]:
     outputs: list[Any] = []
     failures: tuple[Exception, ...] = ()
     chain = (*_chain.get(), (event_type, outputs))
-    if len(chain) > 16:
+    if len(chain) > 12:
         _refuse_circle(chain)
     token = _chain.set(chain)
     try:
@@ -165,7 +165,7 @@ def _what_ends_emit(error: BaseException) -> BaseException | None:
 def _refuse_circle(chain: tuple[Any, ...]) -> None:
     events = [event_type for event_type, _ in chain]
     same = [at for at, event_type in enumerate(events) if event_type is events[-1]]
-    if len(same) > 16 or (len(same) > 1 and len(chain) > 100):  # Python itself allows some 300
+    if len(same) > 12 or (len(same) > 1 and len(chain) > 100):  # Python itself allows some 300
         circle = " -> ".join(event_type.__name__ for event_type in events[same[-2] :])
         running = [listeners(event)[len(outputs) :][:1] for event, outputs in chain[same[-2] : -1]]
         names = ", ".join(name_of(each).split(".")[-1] for found in running for each in found)

@@ -8,7 +8,6 @@ from fastapi.testclient import TestClient
 from app import bus
 from app.events import Event
 from app.main import app
-from app.watch import Watcher, watch
 
 
 @pytest.fixture
@@ -20,19 +19,22 @@ def client() -> Iterator[TestClient]:
 
 @pytest.fixture
 def emitted() -> Iterator[list[Event]]:
-    """Collects every event that the test causes, in order."""
+    """Collects every event that the test emits, in order."""
     events: list[Event] = []
 
-    class Collector(Watcher):
+    class Collector(bus.Middleware):
         def emitted(self, event: Event) -> None:
             events.append(event)
 
-    with watch(Collector()):
+    with bus.use(Collector()):
         yield events
 
 
 @pytest.fixture
-def empty_bus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bus on which nobody listens yet; the app's own listeners are back after the test."""
-    monkeypatch.setattr(bus, "registered", {})
-    monkeypatch.setattr(bus, "calls", type(bus.calls)())
+def empty_bus(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A bus without listeners; the app's own listeners are back after the test."""
+    with monkeypatch.context() as patch:
+        patch.setattr(bus, "registered", [])
+        bus._calls.cache_clear()
+        yield
+    bus._calls.cache_clear()

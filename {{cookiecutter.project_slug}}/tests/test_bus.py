@@ -3,16 +3,21 @@
 import asyncio
 import logging
 import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
-from dataclasses import FrozenInstanceError
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import anyio.from_thread
 import pytest
+from pydantic import ValidationError
 
-from app.bus import EndlessChain, Listener, emit, listeners, name_of, on
+from app.bus import CallNext, EndlessChain, Listener, Middleware, emit, listeners, name_of, on, use
 from app.events import Event, Startup
-from app.watch import Watcher, watch
+
+T = TypeVar("T")
 
 pytestmark = pytest.mark.usefixtures("empty_bus")
 
@@ -104,19 +109,92 @@ def test_a_listener_takes_the_event() -> None:
         on(Startup)(startup_event)  # type: ignore[arg-type]
 
 
+def generator(event: Event) -> Iterator[int]:
+    yield 1
+
+
+async def async_generator(event: Event) -> AsyncIterator[int]:
+    yield 1
+
+
+class GeneratorObject:
+    def __call__(self, event: Event) -> Iterator[int]:
+        yield 1
+
+
+@pytest.mark.parametrize(
+    "listener", [generator, async_generator, partial(generator), GeneratorObject()]
+)
+def test_a_generator_would_never_run(listener: Listener) -> None:
+    with pytest.raises(TypeError, match="would never run: replace yield by return"):
+        on(Ping)(listener)
+
+
+def test_a_listener_need_not_be_hashable() -> None:
+    @dataclass
+    class Counter:
+        count: int = 0
+
+        def __call__(self, event: Event) -> int:
+            self.count += 1
+            return self.count
+
+    counter = on(Ping)(Counter())
+
+    assert run(Ping()) == [1]
+    assert run(Ping()) == [2]
+    with pytest.raises(ValueError, match="already listens to Ping"):
+        on(Ping)(counter)
+
+
+def test_a_built_in_function_can_listen() -> None:
+    seen: set[Event] = set()
+    on(Ping)(seen.add)
+
+    run(Ping())
+
+    assert seen == {Ping()}
+
+
 def test_only_events_can_be_emitted() -> None:
-    with pytest.raises(TypeError, match=r"emit takes an event, such as Startup\(\)"):
+    with pytest.raises(
+        TypeError, match=r"emit takes an event with its brackets, such as Startup\(\)"
+    ):
         run(Ping)  # type: ignore[arg-type]
 
 
 def test_an_event_never_changes() -> None:
-    with pytest.raises(FrozenInstanceError, match="number"):
+    with pytest.raises(ValidationError, match="frozen"):
         Ping().number = 1  # type: ignore[misc]
 
 
 def test_an_event_has_the_fields_it_says() -> None:
-    with pytest.raises(TypeError, match="colour"):
+    with pytest.raises(ValidationError, match="colour"):
         Ping(colour="red")  # type: ignore[call-arg]
+    with pytest.raises(ValidationError, match="number"):
+        Ping(number="many")  # type: ignore[arg-type]
+
+
+def test_events_can_be_generic() -> None:
+    class Saved(Event, Generic[T]):
+        item: T
+
+    on(Saved)(lambda event: "saved")
+    on(Saved[int])(lambda event: "saved a number")
+
+    assert run(Saved[int](item=1)) == ["saved", "saved a number"]
+    assert run(Saved[str](item="tea")) == ["saved"]
+
+
+def test_an_event_that_is_also_a_dataclass_is_refused() -> None:
+    @dataclass(frozen=True)
+    class Both(Event):
+        item: str
+
+    with pytest.raises(TypeError, match=r"Both: remove @dataclass; an Event is frozen already\."):
+        on(Both)(lambda event: None)
+    with pytest.raises(TypeError, match=r"Both: remove @dataclass"):
+        run(Both(item="tea"))
 
 
 def test_a_failing_listener_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
@@ -136,6 +214,105 @@ def test_a_failing_listener_does_not_stop_the_others(caplog: pytest.LogCaptureFi
     assert record.levelno == logging.ERROR
     assert record.getMessage().endswith("broken failed on Ping")
     assert record.exc_info is not None  # with its stack
+
+
+def endless_recursion(event: Event) -> None:
+    endless_recursion(event)
+
+
+async def recursive(event: Event) -> None:
+    endless_recursion(event)
+
+
+async def awaits_what_is_cancelled(event: Event) -> None:
+    task = asyncio.create_task(asyncio.sleep(60))
+    await asyncio.sleep(0)
+    task.cancel()
+    await task
+
+
+async def raises_cancelled(event: Event) -> None:
+    raise asyncio.CancelledError
+
+
+class Unusual(BaseException):
+    pass
+
+
+async def raises_unusual(event: Event) -> None:
+    raise Unusual
+
+
+async def stops_iteration(event: Event) -> None:
+    raise StopIteration
+
+
+async def in_a_group(event: Event) -> None:
+    raise BaseExceptionGroup("group", [Unusual()])
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        recursive,
+        endless_recursion,
+        awaits_what_is_cancelled,
+        raises_cancelled,
+        raises_unusual,
+        stops_iteration,
+        in_a_group,
+    ],
+)
+def test_whatever_a_listener_raises_the_others_run(
+    broken: Callable[[Event], Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    on(Ping)(broken)
+    on(Event)(lambda event: "after")
+
+    with pytest.raises(ExceptionGroup, match="Ping: 1 of 2 listeners failed"):
+        run(Ping())
+
+    assert [record.getMessage().split()[-3:] for record in caplog.records] == [
+        ["failed", "on", "Ping"]
+    ]
+    assert caplog.records[0].exc_info is not None
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_the_end_of_the_program_goes_through(error: type[BaseException]) -> None:
+    @on(Ping)
+    async def ends(event: Ping) -> None:
+        raise error
+
+    on(Ping)(lambda event: pytest.fail("it went on"))
+
+    with pytest.raises(error):
+        run(Ping())
+
+
+def test_a_cancelled_task_ends_at_once() -> None:
+    began = asyncio.Event()
+
+    @on(Ping)
+    async def slow(event: Ping) -> None:
+        began.set()
+        await asyncio.sleep(60)
+
+    @on(Ping)
+    async def after(event: Ping) -> None:
+        pytest.fail("it went on")
+
+    async def main() -> None:
+        task = asyncio.create_task(emit(Ping()))
+        await began.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await emit(Ping())
+
+    asyncio.run(main())
 
 
 def test_listeners_run_in_the_task_of_the_caller() -> None:
@@ -187,36 +364,130 @@ def test_a_handler_may_emit() -> None:
     assert run(Ping()) == [["pong"]]
 
 
-def test_an_endless_chain_is_stopped() -> None:
+def test_a_long_chain_of_different_events_is_no_circle() -> None:
+    class Last(Event):
+        pass
+
+    following: type[Event] = Last
+    for number in range(40):
+
+        async def pass_on(event: Event, following: type[Event] = following) -> list[Any]:
+            return await emit(following())
+
+        following = type(f"Step{number}", (Event,), {})
+        on(following)(pass_on)
+    last: list[Event] = []
+    on(Last)(last.append)
+
+    run(following())
+
+    assert last == [Last()]
+
+
+async def in_this_task(event: Event) -> None:
+    await emit(event)
+
+
+async def in_a_gather(event: Event) -> None:
+    await asyncio.gather(emit(event))
+
+
+async def in_a_task(event: Event) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(emit(event))
+
+
+async def in_a_thread(event: Event) -> None:
+    await asyncio.to_thread(anyio.from_thread.run, emit, event)
+
+
+async def in_a_loop_of_its_own(event: Event) -> None:
+    await asyncio.to_thread(asyncio.run, emit(event))
+
+
+@pytest.mark.parametrize(
+    "emit_somewhere", [in_this_task, in_a_gather, in_a_task, in_a_loop_of_its_own]
+)
+def test_a_circle_is_stopped_and_shown_once(
+    emit_somewhere: Callable[[Event], Any], caplog: pytest.LogCaptureFixture
+) -> None:
     calls = 0
 
+    @on(Startup)
+    async def begin(event: Startup) -> None:
+        await emit_somewhere(Ping())
+
     @on(Ping)
-    async def ping(event: Ping) -> None:
+    async def restock(event: Ping) -> None:
         nonlocal calls
         calls += 1
-        await asyncio.sleep(0)
-        await emit(Pong())
+        await emit_somewhere(Pong())
 
     @on(Pong)
-    async def pong(event: Pong) -> None:
-        await emit(Ping())
+    async def reorder(event: Pong) -> None:
+        await emit_somewhere(Ping())
 
     @on(Ping)
-    async def also_ping(event: Ping) -> None:
-        pytest.fail("an endless chain ends at once, or it would grow with each listener")
+    async def never_called(event: Ping) -> None:
+        nonlocal calls
+        calls += 1000  # if a circle did not end at once, it would grow with each listener
 
-    with pytest.raises(EndlessChain, match=r"^Ping -> Pong -> Ping -> .* does not end"):
-        run(Ping())
-    assert 10 < calls < 1000
+    with pytest.raises(
+        EndlessChain, match=r"^Ping -> Pong -> Ping \(restock, reorder\): "
+    ) as raised:
+        run(Startup())
+
+    assert 10 < calls < 50
+    assert str(raised.value).count("Pong") == 1
+    assert not caplog.records
 
 
-def test_an_endless_chain_of_threads_is_stopped() -> None:
+def test_a_circle_of_def_listeners_is_stopped() -> None:
     @on(Ping)
     def ping(event: Ping) -> None:
         anyio.from_thread.run(emit, Ping())
 
-    with pytest.raises(EndlessChain, match=r"^Ping -> Ping -> .* does not end"):
+    with pytest.raises(EndlessChain, match=r"^Ping -> Ping \(ping\): "):
         run(Ping())
+
+
+def test_a_circle_that_forks_is_stopped() -> None:
+    @on(Ping)
+    async def ping(event: Ping) -> None:
+        await asyncio.gather(emit(Ping()), emit(Ping()))
+
+    with pytest.raises(EndlessChain):
+        run(Ping())
+
+
+def test_any_number_of_def_listeners_may_emit_at_once() -> None:
+    @on(Ping)
+    def ping(event: Ping) -> list[Any]:
+        time.sleep(0.1)  # until all threads are taken
+        return anyio.from_thread.run(emit, Pong())
+
+    on(Pong)(lambda event: "pong")
+
+    async def many() -> list[Any]:
+        async with asyncio.timeout(60):
+            return await asyncio.gather(*(emit(Ping()) for _ in range(100)))
+
+    assert asyncio.run(many()) == [[["pong"]]] * 100
+
+
+def test_def_routes_may_emit_at_once() -> None:
+    """Routes take threads of the same pool; listeners must not wait for those."""
+    on(Ping)(lambda event: "ping")
+
+    def route() -> list[Any]:
+        time.sleep(0.1)
+        return anyio.from_thread.run(emit, Ping())
+
+    async def many() -> list[Any]:
+        async with asyncio.timeout(60):
+            return await asyncio.gather(*(anyio.to_thread.run_sync(route) for _ in range(100)))
+
+    assert asyncio.run(many()) == [["ping"]] * 100
 
 
 def test_who_listens_to_what_can_be_listed() -> None:
@@ -231,16 +502,19 @@ def test_who_listens_to_what_can_be_listed() -> None:
     assert name_of(counter).endswith("counter")
 
 
-def test_a_watcher_sees_every_call() -> None:
+def test_middleware_stands_around_every_call() -> None:
     seen: list[str] = []
 
-    class Reporter(Watcher):
-        def emitted(self, event: Event) -> None:
-            seen.append(f"{type(event).__name__} emitted")
+    class Reporter(Middleware):
+        def __init__(self, name: str) -> None:
+            self.name = name
 
-        async def call(self, listener: Listener, proceed: Listener, event: Event) -> Any:
-            output = await proceed(event)
-            seen.append(f"returned {output}")
+        def emitted(self, event: Event) -> None:
+            seen.append(f"{self.name}: {type(event).__name__}")
+
+        async def dispatch(self, call_next: CallNext, listener: Listener, event: Event) -> Any:
+            output = await call_next(event)
+            seen.append(f"{self.name}: {output}")
             return output
 
     on(Ping)(lambda event: 1)
@@ -249,9 +523,12 @@ def test_a_watcher_sees_every_call() -> None:
     async def two(event: Ping) -> int:
         return 2
 
-    with watch(Reporter()):
+    with use(Reporter("outer")), use(Reporter("inner")):
         assert run(Ping()) == [1, 2]
         assert run(Pong()) == []
     run(Ping())
 
-    assert seen == ["Ping emitted", "returned 1", "returned 2", "Pong emitted"]
+    assert seen == [
+        *("outer: Ping", "inner: Ping", "inner: 1", "outer: 1", "inner: 2", "outer: 2"),
+        *("outer: Pong", "inner: Pong"),
+    ]

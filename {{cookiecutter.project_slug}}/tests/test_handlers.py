@@ -1,40 +1,71 @@
-"""app/handlers/ is complete by itself: a new file needs no import anywhere."""
+"""app/handlers/ imports itself: a new file or folder needs no import anywhere."""
 
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from app import handlers
-from app.bus import listeners, name_of
-from app.events import Startup
-from app.main import app
+import app
 
 NEW_FILE = """
+from fastapi import APIRouter
+
 from app.bus import on
 from app.events import Startup
-from app.main import app
+
+router = APIRouter()
 
 
-@app.get("/new")
+@router.get("/{name}")
 async def answer() -> None: ...
 
 
 @on(Startup)
-async def newcomer(event: Startup) -> None: ...
+async def {name}(event: Startup) -> None: ...
+"""
+LIST = """
+import {first}
+from app.bus import name_of, registered
+from app.main import app
+
+print(*(name_of(listener) for _, listener in registered))
+print(*app.openapi()["paths"])
 """
 
 
-@pytest.mark.usefixtures("empty_bus")
-def test_a_new_file_is_picked_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "newcomer.py").write_text(NEW_FILE, encoding="utf-8")
-    monkeypatch.setattr(handlers, "__path__", [str(tmp_path)])
-    monkeypatch.setattr(app.router, "routes", [])
-    monkeypatch.delitem(sys.modules, "app.handlers.newcomer", raising=False)
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    """A folder with a copy of app/."""
+    source = Path(app.__file__).parent
+    for file in source.rglob("*.py"):
+        copy = tmp_path / "app" / file.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_bytes(file.read_bytes())
+    return tmp_path
 
-    handlers.load()
 
-    assert app.url_path_for("answer") == "/new"
-    assert [name_of(listener) for listener in listeners(Startup)] == [
-        "app.handlers.newcomer.newcomer"
-    ]
+@pytest.mark.parametrize("first", ["app.main", "app.handlers.orders"])
+def test_new_files_are_imported_in_the_same_order_whatever_comes_first(
+    copied: Path, first: str
+) -> None:
+    for name in ("after_orders", "billing/invoices", "billing/deep/late", "before"):
+        file = copied / "app/handlers" / f"{name}.py"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(NEW_FILE.replace("{name}", file.stem), encoding="utf-8")
+
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", LIST.format(first=first)],
+        cwd=copied,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=60,
+    )
+
+    assert done.returncode == 0, done.stderr
+    names, paths = done.stdout.splitlines()
+    ours = [name for name in names.split() if name.startswith("app.handlers.")]
+    assert ours == sorted(ours, key=lambda name: name.rpartition(".")[0])
+    new = {"after_orders", "before", "invoices", "late"}
+    assert {name.rpartition(".")[2] for name in ours} > new
+    assert {f"/{name}" for name in new} < set(paths.split())

@@ -5,22 +5,21 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.bus import Listener
+from app.bus import CallNext, Listener, Middleware, use
 from app.events import Event
 from app.main import app
-from app.watch import Watcher, watch
 
 
-class Tracker(Watcher):
+class Tracker(Middleware):
     """Keeps the name of the event in hand and the last output of a handler."""
 
     def __init__(self) -> None:
         self.event: str | None = None
         self.handler_output: str | None = None
 
-    async def call(self, listener: Listener, proceed: Listener, event: Event) -> Any:
+    async def dispatch(self, call_next: CallNext, listener: Listener, event: Event) -> Any:
         self.event = type(event).__name__.lower()
-        self.handler_output = await proceed(event)
+        self.handler_output = await call_next(event)
         return self.handler_output
 
 
@@ -38,7 +37,7 @@ def test_variable(variable: str, expected: list[str | None]) -> None:
     tracker = Tracker()
     values = [getattr(tracker, variable)]  # Start
 
-    with watch(tracker):
+    with use(tracker):
         with TestClient(app) as client:
             values.append(getattr(tracker, variable))  # After Step 1
             tracker.event = "request"
