@@ -3,7 +3,7 @@
 import json
 import re
 import runpy
-import tempfile
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,28 +11,25 @@ from cookiecutter.exceptions import FailedHookException
 from jinja2 import Environment
 from jinja2.ext import Extension
 
-# Read at once: `cruft update` keeps this module for a checkout that may be gone by then.
 RULES = runpy.run_path(str(Path(__file__).parent / "hooks" / "pre_gen_project.py"))
-FOLDER = "{{cookiecutter.project_slug}}"
-ROOM = 2**20  # bytes: more than a project takes on any disk
 
 
 class Answers(Extension):
-    """Keeps answers from being run as templates; adds filters that refuse what is bad.
+    """Keeps answers from being run as templates; adds the filter that refuses bad ones.
 
     Cookiecutter renders an answer from the command line or a config file as if it were a template.
-    Here only the expressions of cookiecutter.json, the folder's name and the hooks are templates.
+    Here only files, hooks and the expressions of cookiecutter.json are templates.
     """
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         environment.filters["check_answers"] = check_answers
-        environment.filters["check_room"] = check_room
+        # `cruft update` uses two versions of the template in one process: each imports its own.
+        for module in (__name__, "needs_cookiecutter_2_1"):
+            sys.modules.pop(module, None)
 
     def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
         """Return `source` as a template that renders to it, unless it is one of ours."""
-        if source == FOLDER:  # rendered once, just before cookiecutter makes that folder
-            return "{{ cookiecutter | check_room }}" + source
         is_file = name is not None
         is_hook = "{{ cookiecutter | tojson }}" in source
         if is_file or is_hook or re.fullmatch(r"\{\{ ?cookiecutter\b[^{}]*\}\}", source):
@@ -41,30 +38,7 @@ class Answers(Extension):
 
 
 def check_answers(answers: Mapping[str, str]) -> str:
-    """Return nothing to render for good answers; raise FailedHookException for bad ones.
-
-    The rules are those of the hook, which sees the answers of `cookiecutter --replay`, too.
-    """
+    """Return nothing to render for good answers; raise FailedHookException for bad ones."""
     if sentence := RULES["refusal"](answers):
         raise FailedHookException(sentence)
-    return ""
-
-
-def check_room(answers: Mapping[str, str]) -> str:
-    """Return nothing to render if the output folder can take a project.
-
-    Raises FailedHookException if it is read-only or full: cookiecutter would stop half-way.
-    """
-    if "_output_dir" not in answers:  # as in cruft, which works in a folder of its own
-        return ""
-    wanted = Path(answers["_output_dir"])
-    folder = next((path for path in (wanted, *wanted.parents) if path.is_dir()), wanted)
-    try:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            file.write(bytes(ROOM))
-    except OSError as error:
-        what = f"{str(folder)!a} cannot take the project ({error.strerror})"
-        raise FailedHookException(
-            f"{what}: make room in it, or choose another folder with --output-dir."
-        ) from None
     return ""

@@ -3,22 +3,14 @@
 import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 LEARNING = ["student", "solution"]
-ENGINES = ["nats", "rabbitmq", "redis", "kafka"]
-FOR_ENGINES = [
-    "app/asyncapi.py",
-    "app/bridge.py",
-    "app/cloudevents.py",
-    "app/delivery.py",
-    "app/letters.py",
-    "tests/test_broker.py",
-]
+BROKERS = ["nats", "rabbitmq", "redis", "kafka"]
 
 # What only some answers want: path in the template, question, answers, name in the project.
 CHOICES = [
-    ("UNFINISHED.md", "license", [], ""),
     ("LICENSE-MIT", "license", ["MIT"], "LICENSE"),
     ("LICENSE-Apache-2.0", "license", ["Apache-2.0"], "LICENSE"),
     ("TUTORIAL.md", "lesson", LEARNING, "TUTORIAL.md"),
@@ -33,24 +25,24 @@ CHOICES = [
     ("tests/test_exercises.py", "lesson", LEARNING, "tests/test_exercises.py"),
     (".github/workflows/lesson.yml", "lesson", LEARNING, ".github/workflows/lesson.yml"),
     ("lesson", "lesson", LEARNING, "lesson"),  # after the files in it
-    (".github/workflows/ci.yml", "broker", ["none"], ".github/workflows/ci.yml"),
-    (".github/workflows/ci_engine.yml", "broker", ENGINES, ".github/workflows/ci.yml"),
-    ("app/main.py", "broker", ["none"], "app/main.py"),
-    ("app/main_bridged.py", "broker", ENGINES, "app/main.py"),
-    ("app/events.py", "broker", ["none"], "app/events.py"),
-    ("app/events_shared.py", "broker", ENGINES, "app/events.py"),
+    (".github/workflows/broker.yml", "broker", BROKERS, ".github/workflows/broker.yml"),
     ("app/broker_nats.py", "broker", ["nats"], "app/broker.py"),
     ("app/broker_rabbitmq.py", "broker", ["rabbitmq"], "app/broker.py"),
     ("app/broker_redis.py", "broker", ["redis"], "app/broker.py"),
     ("app/broker_kafka.py", "broker", ["kafka"], "app/broker.py"),
-    *((path, "broker", ENGINES, path) for path in FOR_ENGINES),
+    ("app/asyncapi.py", "broker", BROKERS, "app/asyncapi.py"),
+    ("app/bridge.py", "broker", BROKERS, "app/bridge.py"),
+    ("app/cloudevents.py", "broker", BROKERS, "app/cloudevents.py"),
+    ("app/delivery.py", "broker", BROKERS, "app/delivery.py"),
+    ("app/letters.py", "broker", BROKERS, "app/letters.py"),
+    ("tests/test_broker.py", "broker", BROKERS, "tests/test_broker.py"),
 ]
 
 # What tools leave in a checkout of the template; cookiecutter copies it.
 CACHES = ("__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache")
 
 NEXT = """
-{project_slug} is ready. Next:
+{slug} is ready. Next:
 
     cd {folder}
     uv run fastapi dev      starts it at http://127.0.0.1:8000{page}; Ctrl+C stops it
@@ -60,23 +52,38 @@ No uv yet? python -m pip install uv
 """
 
 
-def main(answers: dict[str, str]) -> None:
+def keep(answers: dict[str, str]) -> None:
+    """Rename in this folder what the answers want, and remove what they don't."""
+    Path("UNFINISHED.md").unlink()  # for whoever has forbidden the hooks
     for path, question, wanted, name in CHOICES:
         if answers[question] in wanted:
-            if path != name:
-                Path(path).replace(name)
+            Path(path).replace(name)
         elif Path(path).is_dir():
             shutil.rmtree(path)
         else:
             Path(path).unlink()
-
-    here = Path.cwd()
-    for cache in [path for name in CACHES for path in here.rglob(name)]:
+    for cache in [path for name in CACHES for path in Path().rglob(name)]:
         shutil.rmtree(cache)
-    beside = os.environ.get("PWD") == str(here.parent)  # where the shell has PWD, and says so
-    folder = here.name if beside else f'"{here}"'
-    page = "/docs" if answers["lesson"] == "none" else "/lesson"
-    print(NEXT.format(project_slug=answers["project_slug"], folder=folder, page=page))
+
+
+def next_steps(answers: dict[str, str]) -> str:
+    """Return what to type next; nothing if `cruft update` or `cruft diff` will delete the folder."""
+    here = Path.cwd()
+    if (here.parent.parent / "repo" / "cookiecutter.json").exists():  # as cruft 2.16 lays it out
+        return ""
+    shell = os.environ.get("PWD", "")  # Windows has none; there the whole path is printed
+    beside = os.path.isdir(shell) and os.path.samefile(shell, here.parent)
+    return NEXT.format(
+        slug=here.name,
+        folder=here.name if beside else f'"{here}"',
+        page="/docs" if answers["lesson"] == "none" else "/lesson",
+    )
+
+
+def main(answers: dict[str, str]) -> None:
+    keep(answers)
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    print(next_steps(answers), end="")
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ import re
 import sys
 import unicodedata
 from collections.abc import Mapping
+from pathlib import Path
 
-# The package would stand in the way of a dependency that has the same name.
+# A project can't have the name of a package that it needs.
 DEPENDENCIES = {
     "aio-pika",
     "aiokafka",
@@ -68,21 +69,23 @@ def refusal(answers: Mapping[str, str]) -> str | None:
     """Return the sentence that refuses `answers`, or None if they are good."""
     slug = answers["project_slug"]
     if not re.fullmatch(r"[a-z]([a-z0-9-]{0,58}[a-z0-9])?", slug):
-        what = "lower-case letters, digits and hyphens, a letter first, 60 at most"
-        return f"project_slug: type {what}, such as event-service; {shown(slug)} will not do."
+        what = "lower-case letters, digits and hyphens, 60 at most, and begin with a letter"
+        return f"project_slug: use {what}, for example event-service (got {shown(slug)})."
     if RESERVED_BY_WINDOWS.fullmatch(slug):
-        return f"project_slug: type another name; Windows keeps {shown(slug)} for itself."
+        return f"project_slug: choose another name; Windows reserves {shown(slug)}."
     if slug in DEPENDENCIES:
-        return f"project_slug: type another name; the project needs the package {shown(slug)}."
+        return (
+            f"project_slug: choose another name; the project needs a package named {shown(slug)}."
+        )
     for question in ("project_name", "description", "author_name"):
         text = answers[question]
         if any(c in '"\\{}' or unicodedata.category(c) in LINE_BREAKS_AND_CONTROLS for c in text):
-            what = "text on one line, without double quotes, backslashes and braces"
-            return f"{question}: type {what}; {shown(text)} will not do."
+            what = "one line of text without double quotes, backslashes or braces"
+            return f"{question}: use {what} (got {shown(text)})."
         if len(text) > 200:
-            return f"{question}: type 200 characters at most; {shown(text)} has {len(text)}."
+            return f"{question}: use at most 200 characters (got {len(text)}: {shown(text)})."
     if not answers["project_name"].strip():
-        return "project_name: type a name, such as Event Service; it is empty."
+        return "project_name: type a name, for example Event Service (got nothing)."
     return None
 
 
@@ -92,6 +95,15 @@ def shown(text: str) -> str:
     return quoted if len(quoted) <= 70 else f"{quoted[:60]}...{quoted[0]}"
 
 
+def in_the_way(folder: Path) -> str | None:
+    """Return the sentence that refuses to generate over what is in `folder`; None if it's new."""
+    if {path.name for path in folder.iterdir()} <= {".git"}:
+        return None
+    what = "there is a folder with this name, and its files would be overwritten"
+    return f"{shown(folder.name)}: {what}. Choose another name, or run cruft update in that folder."
+
+
 if __name__ == "__main__":
-    if sentence := refusal(json.loads(r"""{{ cookiecutter | tojson }}""")):
+    answers = json.loads(r"""{{ cookiecutter | tojson }}""")
+    if sentence := refusal(answers) or in_the_way(Path.cwd()):
         sys.exit(sentence)

@@ -5,7 +5,6 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
-from pydantic import TypeAdapter
 from pydantic.errors import PydanticUserError
 
 from app.bus import listeners, name_of
@@ -16,7 +15,7 @@ def event_types(base: type[Event] = Event) -> dict[str, type[Event]]:
     """Return each class of event by its name, wherever in the app it is defined."""
     found: dict[str, type[Event]] = {}
     for event_type in base.__subclasses__():
-        if event_type.__name__ != "SharedEvent":  # with an engine, the base of what may leave
+        if event_type.__name__ != "IntegrationEvent":  # with a broker, the base of what may leave
             found[event_type.__name__] = event_type
         found |= event_types(event_type)
     return found
@@ -41,7 +40,7 @@ def events() -> Iterator[dict[str, Any]]:
 def schema_of(event_type: type[Event]) -> dict[str, Any] | None:
     """Return what its fields are; None if JSON cannot hold them, so that no form can be made."""
     try:
-        return TypeAdapter(event_type).json_schema()
+        return event_type.model_json_schema()
     except PydanticUserError:
         return None
 

@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 
 from app import bus
 from app.events import Event, OrderPlaced, Shutdown, Startup
 from app.main import app
-from app.watch import Watcher, watch
 from lesson import sample
 from lesson.quiz import Verdict
 from lesson.tutorial import execution_table
@@ -69,7 +69,7 @@ class Run:
     printed: str
 
 
-class _Recorder(Watcher):
+class _Recorder(bus.Middleware):
     def __init__(self) -> None:
         self.steps: list[Step] = []
         self.current: ContextVar[Step | None] = ContextVar("current", default=None)
@@ -77,12 +77,12 @@ class _Recorder(Watcher):
     def emitted(self, event: Event) -> None:
         self.steps.append(Step(event, self.current.get()))
 
-    async def call(self, listener: bus.Listener, proceed: bus.Listener, event: Event) -> Any:
+    async def dispatch(self, call_next: bus.CallNext, listener: bus.Listener, event: Event) -> Any:
         step = next(step for step in reversed(self.steps) if step.event is event)
         step.heard.append(listener)
         token = self.current.set(step)
         try:
-            return await proceed(event)
+            return await call_next(event)
         finally:
             self.current.reset(token)
 
@@ -227,7 +227,7 @@ def _run(request: str, raises: bool, **details: Any) -> Run:
         contextlib.redirect_stdout(io.StringIO()),  # of start and shutdown
         TestClient(app, raise_server_exceptions=raises) as client,
         contextlib.redirect_stdout(io.StringIO()) as printed,
-        watch(recorder),
+        bus.use(recorder),
     ):
         response = client.request(request.partition(" ")[0], **details)
     return Run(request, response.status_code, response.text, recorder.steps, printed.getvalue())
@@ -296,7 +296,7 @@ def _misplaced() -> bool:
     if len(bus.listeners(Startup)) > 1 or len(bus.listeners(Shutdown)) > 1:
         return True
     events: list[type[Event]] = [Event, *_subclasses(Event)]
-    waiting = {getattr(route, "endpoint", None) for route in app.routes}
+    waiting = {route.endpoint for route in iter_route_contexts(app.routes)}
     waiting |= {listener for event in events for listener in bus.listeners(event)}
     for name, module in sorted(sys.modules.items()):
         if not name.startswith("app.handlers.") or not module.__file__:

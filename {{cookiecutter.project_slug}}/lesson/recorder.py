@@ -18,9 +18,8 @@ from typing import Any, TextIO
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app import bus
+from app import bus, events
 from app.events import Event
-from app.watch import Watcher, watch
 from lesson.history import History
 from lesson.steps import LANDMARKS, LONG, ROWS, Call, Request, Step, UnderWay, called
 
@@ -49,7 +48,7 @@ class _Stdout:
         return getattr(self._stdout, name)
 
 
-class Recorder(Watcher):
+class Recorder(bus.Middleware):
     """Turns what happens into steps: the last of this run in memory, all runs in `history`."""
 
     def __init__(self, history: History) -> None:
@@ -84,7 +83,7 @@ class Recorder(Watcher):
         for kept in (self.running, self._latest, self._landmarks, self._calls):
             kept.clear()
         try:
-            with watch(self), redirect_stdout(_Stdout(sys.stdout)):
+            with bus.use(self), redirect_stdout(_Stdout(sys.stdout)):
                 yield
         finally:
             self._write()
@@ -173,26 +172,27 @@ class Recorder(Watcher):
         name = type(event).__name__
         if parent and not parent.ended and name not in parent.emits:
             parent.emits += (name,)
-        if not bus.calls[type(event)]:
+        away = published(event)
+        if away or not bus.listeners(type(event)):
             now = Call(next(self._sequence), event, None, parent)
-            now.engine = bool(bus.listeners(type(event)))
+            now.engine = away
             self._begin(now)
             self._end(now)
 
-    async def call(self, listener: bus.Listener, proceed: bus.Listener, event: Event) -> Any:
+    async def dispatch(self, call_next: bus.CallNext, listener: bus.Listener, event: Event) -> Any:
         """Record one call of a listener."""
         if self._only_count and type(event) not in ROWS:  # rows 1 and 3 outlive any load
             self._calls[listener] += 1
-            return await proceed(event)
+            return await call_next(event)
         now = Call(next(self._sequence), event, listener, _now.get())
         self._begin(now)
         token = _now.set(now)
         try:
-            output = await proceed(event)
+            output = await call_next(event)
             now.returned(output)
             return output
         except BaseException as error:
-            now.error, now.engine = error, not bus.calls[type(event)]
+            now.error, now.engine = error, published(event)
             raise
         finally:
             _now.reset(token)
@@ -260,3 +260,9 @@ class Recorder(Watcher):
         for changed, loop in self._pages.items():
             if not changed.is_set():
                 loop.call_soon_threadsafe(changed.set)
+
+
+def published(event: Event) -> bool:
+    """Return whether `event` goes to a broker, and its listeners are called from there."""
+    leaves = getattr(events, "IntegrationEvent", None)
+    return bool(leaves and getattr(bus, "publish", None) and isinstance(event, leaves))

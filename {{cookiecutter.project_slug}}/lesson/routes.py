@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, HTTPException, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse, JSONResponse
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from app.bus import emit
 from lesson import answers, catalog, quiz
@@ -86,7 +86,7 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
         if event_type is None or not catalog.can_be_sent(event_type):
             raise HTTPException(404, f"{sent.type} is no event that can be sent from here.")
         try:
-            event = TypeAdapter(event_type).validate_json(json.dumps(sent.fields), extra="forbid")
+            event = event_type.model_validate_json(json.dumps(sent.fields))
         except ValidationError as error:
             problems = error.errors(include_url=False, include_context=False)
             raise HTTPException(422, problems) from None

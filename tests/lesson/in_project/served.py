@@ -1,7 +1,6 @@
 """What the page's tests serve: beside the project's own handlers a second listener, one that fails, a chain, a slow route."""
 
 import asyncio
-from dataclasses import field
 from pathlib import Path
 
 from app.bus import emit, on
@@ -17,7 +16,7 @@ class ShelfEmptied(Event):
     left: int = 0
     urgent: bool = False
     note: str | None = None
-    places: list[str] = field(default_factory=list)
+    places: list[str] = []
 
 
 class Spoiled(Event):
