@@ -1,9 +1,9 @@
 """The page's own small API, under /lesson, and who may ask it."""
 
 import asyncio
-import ipaddress
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict
@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, FastAPI, HTTPException, WebSocket, WebSocketDisconnect
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, JSONResponse
 from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, Field, ValidationError
 from pydantic.errors import PydanticUserError
@@ -27,12 +27,11 @@ from lesson import course, sample
 from lesson.recorder import Page, Recorder, Row
 
 PAGE = Path(__file__).parent / "page"
-# Named one by one, as Windows may have another idea of what a .js file is.
-FILES = {
-    "": ("index.html", "text/html; charset=utf-8"),
-    "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
-    "/icon.svg": ("icon.svg", "image/svg+xml"),
+TYPES = {  # named here, as Windows may have another idea of what a .js file is
+    "index.html": "text/html; charset=utf-8",
+    "page.css": "text/css; charset=utf-8",
+    "page.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
 }
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -68,14 +67,6 @@ class Answer(BaseModel):
 def site(app: FastAPI, recorder: Recorder) -> FastAPI:
     """Return an app with all that is under /lesson, about `app` and what `recorder` saw of it."""
     router = APIRouter(prefix="/lesson")
-
-    def serve(path: str, name: str, media_type: str) -> None:
-        @router.get(path)
-        async def file() -> Response:
-            return FileResponse(PAGE / name, media_type=media_type)
-
-    for path, (name, media_type) in FILES.items():
-        serve(path, name, media_type)
 
     @router.get("/steps")
     async def steps() -> JSONResponse:
@@ -148,6 +139,13 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
         finally:
             recorder.pages.discard(page)
             left.cancel()
+
+    @router.get("")
+    @router.get("/{name}")
+    async def file(name: str = "index.html") -> FileResponse:
+        if name not in TYPES:
+            raise HTTPException(404)
+        return FileResponse(PAGE / name, media_type=TYPES[name])
 
     site = FastAPI(openapi_url=None, max_body_size=LARGEST_BODY)
     site.include_router(router)
@@ -240,7 +238,7 @@ def routes(app: FastAPI) -> list[dict[str, Any]]:
                 continue  # not in the API's own documents, such as /docs
             made = sample.request(path, operation, document)
             body = json.dumps(made["json"], indent=2) if "json" in made else None
-            at = {"method": method, "path": path}
+            at: dict[str, str | None] = {"method": method, "path": path}
             found.append(at | {"listener": bus.name_of(route.endpoint), "sample": body})
     return sorted(found, key=lambda route: (route["method"] != "GET", route["path"]))
 
@@ -288,16 +286,16 @@ class Guard:
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        foreign = foreign_name(Headers(scope=scope))
-        if not foreign:
+        name = foreign_name(Headers(scope=scope))[:200]
+        if not name:
             await self.app(scope, receive, send_with_headers)
         elif scope["type"] == "websocket":
             await WebSocketClose(1008)(scope, receive, send)  # before it's accepted: 403
         else:
             sentence = (
-                f"The lesson is for this computer alone, and it's asked for as {foreign[:200]!r}. "
-                "Open http://127.0.0.1:8000/lesson. If that name is your own workspace or proxy, "
-                f"start the app with LESSON_HOSTS={foreign[:200]} in its environment."
+                f"The lesson is for this computer alone, and was asked for as {name}. Open "
+                "http://127.0.0.1:8000/lesson; or if that's your own proxy or workspace, start "
+                f"the app with LESSON_HOSTS={name} in its environment."
             )
             await PlainTextResponse(sentence, 403)(scope, receive, send_with_headers)
 
@@ -309,27 +307,13 @@ def foreign_name(headers: Headers) -> str:
     X-Forwarded-Host which name the browser uses; a page can't set that header without asking.
     """
     host, origin = headers.get("host", ""), headers.get("origin")
-    name = urlsplit(f"//{host}").hostname or ""
-    if not is_known(name):
-        return name or "nothing"
+    allowed = [name.strip() for name in os.environ.get("LESSON_HOSTS", "").split(",")]
+    name = urlsplit(f"//{host}").hostname or "nothing"
+    is_address = re.fullmatch(r"[\d.]+|.*:.*", name)
+    if "." in name and not (is_address or name in allowed or name.endswith(WORKSPACES)):
+        return name
     # A browser sends its origin with each POST and each socket.
     if origin is None or urlsplit(origin).netloc in (host, headers.get("x-forwarded-host")):
         return ""
     name = urlsplit(origin).hostname or origin
-    return "" if name in allowed() else name
-
-
-def is_known(name: str) -> bool:
-    """Return whether `name` is an address, has no dot, or is of a workspace or in LESSON_HOSTS."""
-    if "." not in name or name.endswith(WORKSPACES) or name in allowed():
-        return bool(name)
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True
-
-
-def allowed() -> list[str]:
-    """Return the names in LESSON_HOSTS, which are separated by commas."""
-    return [name.strip() for name in os.environ.get("LESSON_HOSTS", "").split(",") if name.strip()]
+    return "" if name in allowed else name

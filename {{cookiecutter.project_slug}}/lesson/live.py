@@ -12,7 +12,6 @@ from typing import Any
 
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from starlette.websockets import WebSocketClose
 
 from app.main import app as inner
 from lesson.api import Guard, site
@@ -51,8 +50,7 @@ class Watched:
         if path == "/lesson" or path.startswith("/lesson/"):
             return await self.page(scope, receive, send)
         if scope["type"] == "websocket":
-            app: ASGIApp = WebSocketClose(1012) if self.recorder.state != "running" else self.app
-            return await app(scope, receive, send)
+            return await self.app(scope, receive, send)
         if self.recorder.state != "running":
             response = PlainTextResponse("The app is stopping.", 503, {"Connection": "close"})
             return await response(scope, receive, send)

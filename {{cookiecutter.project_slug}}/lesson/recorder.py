@@ -14,8 +14,10 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
+from traceback import format_exception_only
 from typing import Any, BinaryIO, TextIO
 
 from pydantic_core import to_jsonable_python
@@ -74,7 +76,7 @@ class Step:
         printed = self._printed.strip()
         self.failed = self.failed or error is not None
         if error is not None:
-            self.handler_output = f"Fails: {_say(error)}"
+            self.handler_output = f"Fails: {_cut(format_exception_only(error)[0].strip())}"
         elif printed and returned in ("", repr(printed)):
             self.handler_output = f"Prints {printed!r}"
         elif printed:
@@ -121,7 +123,6 @@ class Recorder(bus.Middleware):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.pages: set[Page] = set()
-        self._files: dict[Path, tuple[int, list[Row]]] = {}  # when it was written, its steps
         self._begin_run()
 
     def _begin_run(self) -> None:
@@ -143,11 +144,10 @@ class Recorder(bus.Middleware):
         """Record a run of the app: from before it starts until after it has stopped."""
         self._begin_run()
         files = sorted(self.folder.glob("*.jsonl"))
-        ended = [file for file in files if not _is_written(file)]
-        self._earlier = self._read(ended[-1]) if ended else []
         for file in files[:-RUNS]:
             with suppress(OSError):  # another process has it open, on Windows: the next time then
                 file.unlink()
+        self._earlier = _read(files[-1], files[-1].stat().st_mtime) if files else []
         try:
             self.folder.mkdir(exist_ok=True)
             self._file = (self.folder / f"{self.run}.jsonl").open("wb", buffering=0)
@@ -179,8 +179,9 @@ class Recorder(bus.Middleware):
         rows = []
         for file in self.folder.glob("*.jsonl"):
             with suppress(OSError):  # it's gone: another process has started and tidied up
-                if file.stem != self.run and file.stat().st_mtime >= self.began.timestamp():
-                    rows += self._read(file)
+                written = file.stat().st_mtime
+                if file.stem != self.run and written >= self.began.timestamp():
+                    rows += _read(file, written)
         return rows
 
     # What is seen: requests, events that no listener is called for here, calls of listeners.
@@ -311,16 +312,6 @@ class Recorder(bus.Middleware):
         logging.getLogger(__name__).warning("Cannot keep the steps of this run: %s", error)
         self._file = None
 
-    def _read(self, file: Path) -> list[Row]:
-        """Return the steps in a file of another process, oldest first."""
-        try:
-            written = file.stat().st_mtime_ns
-            if self._files.get(file, (0,))[0] != written:
-                self._files[file] = written, _parse(file.read_text("utf-8", errors="replace"))
-        except OSError:
-            return []
-        return self._files[file][1]
-
     # The open pages.
 
     def tell(self) -> None:
@@ -367,38 +358,15 @@ def _fields(event: Event) -> tuple[str, dict[str, Any] | None]:
     return _cut(line, 2 * LONG), fields if length <= 10 * LONG else None
 
 
-def _is_written(file: Path) -> bool:
-    """Return whether the process of a run's file still runs, and so is no run that has ended."""
-    process = int(file.stem.rpartition("-")[2]) if re.fullmatch(r".*-\d+", file.stem) else 0
-    if process in (0, os.getpid()):
-        return False
-    try:
-        if sys.platform == "win32":
-            file.rename(file)  # refused while it's open
-            return False
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _parse(text: str) -> list[Row]:
+@lru_cache(maxsize=RUNS)
+def _read(file: Path, written: float) -> list[Row]:
+    """Return the steps in a run's file, oldest first; `written` says when it changed last."""
     rows = []
-    for line in text.splitlines():
+    for line in file.read_text("utf-8", errors="replace").splitlines():
         with suppress(ValueError):  # torn, as the last line is after kill -9 or on a full disk
-            row = json.loads(line)
-            if isinstance(row, dict) and isinstance(row.get("sequence"), int):
-                rows.append(row)
-    return sorted(rows, key=lambda row: row["sequence"])[-RECENT:]
-
-
-def _say(error: BaseException) -> str:
-    try:
-        return _cut(f"{type(error).__name__}: {error}")
-    except Exception:  # its own __str__ fails
-        return type(error).__name__
+            rows.append(json.loads(line))
+    whole = [row for row in rows if isinstance(row, dict) and "sequence" in row]
+    return sorted(whole, key=lambda row: int(row["sequence"]))[-RECENT:]
 
 
 def _cut(text: str, length: int = LONG) -> str:

@@ -1,22 +1,24 @@
 // Shows what the recorder saw. Whatever an event or a request holds is shown as text, by `el`.
 
 const $ = (selector) => document.querySelector(selector);
-const $$ = (selector, within = document) => [...within.querySelectorAll(selector)];
+const $$ = (selector) => [...document.querySelectorAll(selector)];
 const SHOWN = 100; // rows of the log
 const QUIET = 3000; // ms without a step after which the app is called idle
+const KILLED = "no shutdown ran, so there's no row 3";
+const LABELS = ["Event", "Listener Action", "Handler Output", "Next Action"];
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
-const base = new URL(".", location.href); // a proxy may have put the app under a path
-const at = (path) => new URL(path.replace(/^\/+/, ""), base);
+const at = (path) => new URL(path.replace(/^\/+/, ""), new URL(".", location.href)); // a proxy may add a path
 
 let about = { events: [], routes: [], rows: [], questions: [], predictions: [], problem: "" };
-let steps = []; // of the last run and of this one, oldest first
+let steps = []; // of the run before this one, and of this one, oldest first
 let now = { run: "", state: "", calls: {}, running: [], handled: null };
-let connection = "connecting"; // then: live, stopped, closing, lost, killed, refused, blocked, unread
+let connection = "connecting"; // then: live, stopped, closing, lost, killed, away, refused, unread
 let refusal = "";
 let cameBack = false;
 let paused = false;
 let waiting = 0; // steps that came while paused
 let quietSince = Date.now();
+let unsaid = []; // steps that a screen reader hasn't been told of
 
 const clock = (time) => new Date(time).toLocaleTimeString([], { hour12: false });
 const short = (listener) => listener.split(".").at(-1);
@@ -25,8 +27,9 @@ const key = (step) => `${step.run} ${step.sequence}`;
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 const process = (run) => `process ${run.split("-").at(-1)}`;
 const mine = () => steps.filter((step) => step.run === now.run);
-const lastRun = () => steps.filter((step) => step.run !== now.run);
+const before = () => steps.filter((step) => step.run !== now.run);
 const shutdowns = (run) => run.filter((step) => step.type === "Shutdown");
+const say = (text) => { $("#announce").textContent = text; };
 
 function el(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
@@ -52,12 +55,8 @@ const cell = (label, ...children) => el("td", { "data-label": label, role: "cell
 const line = (...cells) => el("tr", { role: "row" }, ...cells);
 
 function fill(table, rows) {
-  $$("tbody", table).forEach((old) => old.remove());
+  table.querySelector("tbody")?.remove();
   table.append(el("tbody", { role: "rowgroup" }, ...rows));
-}
-
-function say(text) {
-  $("#announce").textContent = text;
 }
 
 async function api(path, sent) {
@@ -77,60 +76,52 @@ function connect() {
   const socket = new WebSocket(url);
   let opened = false;
   let earlier = Promise.resolve(); // messages are taken one after the other
+  setTimeout(() => socket.readyState === 0 && socket.close(), 2500); // the port is open, and nobody's there
   socket.onmessage = ({ data }) => {
-    earlier = earlier.then(() => receive(JSON.parse(data), opened)).then(() => (opened ||= true));
+    earlier = earlier.then(() => receive(JSON.parse(data), opened)).then(() => { opened = true; });
   };
   socket.onclose = ({ code }) => earlier.then(async () => {
-    if (now.state === "stopped" && opened) connection = "stopped";
-    else if (opened) connection = code === 1012 ? "closing" : "lost";
+    if (opened) connection = now.state === "stopped" ? "stopped" : code === 1012 ? "closing" : "lost";
     else if (connection === "lost") connection = "killed";
-    else if (!now.run || connection === "refused" || connection === "blocked") await askWhy();
+    else if (!now.run) await askWhy();
     now.running = [];
     show([]);
     setTimeout(connect, opened ? 700 : 1500);
   });
 }
 
-// A browser says nothing of why a socket is refused; an ordinary request is told.
+// A browser doesn't say why a socket is refused; an ordinary request is told.
 async function askWhy() {
-  try {
-    const { status, text } = await api("lesson/events", "");
-    refusal = text;
-    connection = status === 403 ? "refused" : "blocked";
-  } catch {
-    connection = "away";
-  }
+  const { status, text } = await api("lesson/events", "").catch(() => ({}));
+  connection = status ? "refused" : "away";
+  refusal = status === 403 ? text : "A proxy on the way lets no WebSocket through; make it pass on Upgrade headers.";
 }
 
 async function receive(news, opened) {
   const known = new Set(steps.map(key));
-  const added = news.steps.filter((step) => !known.has(key(step)));
-  const first = !now.run;
-  if (!opened) {
-    cameBack = Boolean(now.run) && now.run !== news.run;
-    steps = news.steps;
-    connection = "live";
-  } else steps.push(...added);
+  const added = now.run ? news.steps.filter((step) => !known.has(key(step))) : [];
+  cameBack = opened ? cameBack : Boolean(now.run) && now.run !== news.run;
+  const all = opened ? [...steps, ...news.steps] : news.steps;
+  all.sort((a, b) => (a.run === b.run ? a.sequence - b.sequence : a.run < b.run ? -1 : 1));
+  const latest = new Map(all.map((step) => [`${step.run} ${step.type} ${step.listener}`, step]));
+  const kept = new Set([...latest.values(), ...all.slice(-3 * SHOWN)]); // under load there are thousands
+  steps = all.filter((step) => kept.has(step));
   now = news;
-  steps.sort((a, b) => (a.run === b.run ? a.sequence - b.sequence : a.run < b.run ? -1 : 1));
-  const latest = new Map(steps.map((step) => [`${step.run} ${step.type} ${step.listener}`, step]));
-  const keep = new Set([...latest.values(), ...steps.slice(-3 * SHOWN)]);
-  steps = steps.filter((step) => keep.has(step)); // under load there are thousands
-  if (added.length) quietSince = Math.max(...added.map((step) => Date.parse(step.time) + step.duration * 1000));
-  if (paused) {
-    waiting += added.length;
-    showState();
-  } else show(first ? [] : added);
+  connection = "live";
+  if (news.steps.length) quietSince = Math.max(...news.steps.map((s) => Date.parse(s.time) + s.duration * 1000));
+  waiting = paused ? waiting + added.length : 0;
+  if (paused) showState();
+  else show(added);
   if (!opened) await refresh();
 }
 
 async function refresh() {
-  const facts = await api("lesson/about").catch(() => ({ ok: false }));
-  if (connection === "live" && !facts.ok) connection = "unread";
-  if (!facts.ok) return showState();
-  const differs = (...parts) => parts.some((part) => JSON.stringify(about[part]) !== JSON.stringify(facts.data[part]));
+  const { ok, data } = await api("lesson/about").catch(() => ({}));
+  if (!ok && connection === "live") connection = "unread";
+  if (!ok) return showState();
+  const differs = (...parts) => parts.some((part) => JSON.stringify(about[part]) !== JSON.stringify(data[part]));
   const [asks, forms] = [differs("predictions", "questions", "problem"), differs("events", "routes")];
-  about = facts.data;
+  about = data;
   put($("#title"), about.title);
   if (asks) showQuestions();
   if (forms) showForms();
@@ -140,6 +131,8 @@ async function refresh() {
 // What is shown.
 
 function show(added) {
+  const whose = connection === "live" ? "This run:" : "The run that has ended:";
+  for (const node of $$("caption .run")) put(node, `${whose} ${process(now.run)}, since ${clock(now.began ?? 0)}.`);
   showRows();
   showTracker();
   showLog();
@@ -147,35 +140,32 @@ function show(added) {
   showInstances();
   showPredictions();
   showState();
-  const began = now.began ? `since ${clock(now.began)}` : "";
-  const over = connection === "live" ? "This run:" : "The run that has ended:";
-  $$("caption .run").forEach((node) => put(node, `${over} ${process(now.run)}, ${began}.`));
   play(added);
   unsaid.push(...added);
 }
 
-const KILLED = "no shutdown ran, so there's no row 3";
-
 function sentence() {
-  const labels = now.running.map((step) => (step.type === "request" ? step.detail : step.type));
-  const quiet = Math.max(0, Math.floor((Date.now() - quietSince) / 1000));
-  const row3 = shutdowns(lastRun()).at(-1)?.handler_output;
-  const back = row3 ? `Row 3 of the last run: ${row3}.` : `The last run was killed, or crashed: ${KILLED}.`;
-  const stopping = labels.length ? `it finishes ${labels.join(", ")}.` : "its shutdown runs.";
-  const idle = `nothing runs; quiet for ${quiet} s. ${cameBack ? `The app is back. ${back}` : ""}`;
-  if (connection === "live" && now.state !== "running") return ["stopping", "Shutting down:", stopping];
+  const labels = now.running.map((step) => (step.type === "request" ? step.detail : step.type)).join(", ");
+  if (connection === "live" && now.state !== "running") {
+    return ["stopping", "Shutting down:", labels ? `${labels} still runs.` : "the shutdown is complete."];
+  }
   if (connection === "live" && paused) return ["paused", "Paused.", waiting ? `${plural(waiting, "new step")} to show.` : "Nothing new."];
-  if (connection === "live") return labels.length ? ["running", "Running:", labels.join(", ")] : ["idle", "Idle:", idle];
+  if (connection === "live" && labels) return ["running", "Running:", labels];
+  if (connection === "live") {
+    const quiet = Math.max(0, Math.floor((Date.now() - quietSince) / 1000));
+    const row3 = shutdowns(before()).at(-1)?.handler_output;
+    const last = row3 ? `Row 3 of the last run: ${row3}.` : `The last run was killed, or it crashed: ${KILLED}.`;
+    return ["idle", "Idle:", `nothing runs; quiet for ${quiet} s.${cameBack ? ` The app is back. ${last}` : ""}`];
+  }
   return {
-    connecting: ["connecting", "Connecting", "to your app"],
+    connecting: ["gone", "Connecting", "to your app"],
     stopped: ["gone", "Stopped.", "Row 3 says what happened. Start the app again, and this page comes back."],
-    closing: ["stopping", "Shutdown requested.", "The server closed this page's connection; it shows row 3 once it's back."],
+    closing: ["stopping", "Shutdown requested.", "The server closed its connections; row 3 comes with the next run."],
     lost: ["gone", "The connection broke;", "looking for the app."],
-    killed: ["gone", "The app is gone without a goodbye.", `It was killed (kill -9), or it crashed: ${KILLED}. Look at your terminal.`],
+    killed: ["gone", "The app is gone without a goodbye.", `It was killed (kill -9), or it crashed: ${KILLED}.`],
     away: ["gone", "The app doesn't answer;", "look at your terminal."],
     unread: ["gone", "The lesson can't read your app;", "look at your terminal."],
     refused: ["gone", "Refused.", refusal],
-    blocked: ["gone", "No live data:", "a proxy on the way lets no WebSocket through; make it pass on Upgrade headers."],
   }[connection];
 }
 
@@ -185,13 +175,11 @@ function showState() {
   const [state, name, text] = sentence();
   $("#state").dataset.state = state;
   put($("#state strong"), name);
-  put($("#state span"), text.trim());
+  put($("#state span"), text);
   if (told !== connection) say(`${name} ${text}`);
   told = connection;
   if (!paused) showIdle();
 }
-
-const LABELS = ["Event", "Listener Action", "Handler Output", "Next Action"];
 
 function cells(step, event = step.event) {
   const output = [step.handler_output.replace(/^Fails: /, "")];
@@ -200,19 +188,29 @@ function cells(step, event = step.event) {
     cell("Handler Output", ...output), cell("Next Action", step.next_action)];
 }
 
-const empty = (number, text) => {
+function filled(number, step, event) {
+  const when = step.run === now.run ? ["done", `at ${clock(step.time)}`] : ["earlier", `last run, ${clock(step.time)}`];
+  return line(head(String(number), mark(...when)), ...cells(step, event));
+}
+
+function empty(number, text) {
   const row = line(head(String(number), mark("open", text)), ...LABELS.map((label) => cell(label, text)));
   row.classList.add("empty");
   return row;
-};
+}
 
-// The rows of the execution table: the latest call of each listener; then the learner's own rows.
+// The latest steps of row 1, 2 or 3 of the execution table, one for each listener.
+function rowSteps(number) {
+  const here = mine().filter((step) => step.step === number && step.cause === null);
+  if (number === 2) return here.slice(-1);
+  const found = here.length || number === 1 || connection === "killed" ? here : shutdowns(before());
+  return [...new Map(found.map((step) => [step.listener, step])).values()];
+}
+
 function showRows() {
-  const happened = (step) => (step.run === now.run ? mark("done", `at ${clock(step.time)}`) : mark("earlier", `last run, ${clock(step.time)}`));
-  const filled = (number, step, event) => line(head(String(number), happened(step)), ...cells(step, event));
   const rows = [1, 2, 3].flatMap((number) => {
+    const none = number === 3 && connection === "killed" ? KILLED : "not yet";
     const found = rowSteps(number);
-    const none = number !== 3 ? "not yet" : connection === "killed" ? "none: killed" : "not yet";
     return found.length ? found.map((step) => filled(number, step)) : [empty(number, none)];
   });
   const idle = empty(4, "not now");
@@ -226,119 +224,94 @@ function showRows() {
   showIdle();
 }
 
-function rowSteps(number) {
-  const here = mine().filter((step) => step.step === number && step.cause === null);
-  if (number === 2) return here.slice(-1);
-  const from = here.length || number !== 3 ? here : shutdowns(lastRun());
-  return [...new Map(from.map((step) => [step.listener, step])).values()];
-}
-
 // Row 4 is a state and not an event: it holds between events.
-const isIdle = () => connection === "live" && now.state === "running" && !now.running.length && Date.now() - quietSince >= QUIET;
+function isIdle() {
+  const quiet = !now.running.length && Date.now() - quietSince >= QUIET;
+  return connection === "live" && now.state === "running" && quiet;
+}
 
 function showIdle() {
   const row = $("#idle");
   if (!row) return;
-  const idle = isIdle();
-  row.classList.toggle("empty", !idle);
-  row.querySelector(".mark").className = `mark ${idle ? "done" : "open"}`;
-  put(row.querySelector(".mark"), idle ? "now" : "not now");
-  const words = ["No event", "No listener triggered", "No action", "Idle state"];
-  $$("td div", row).forEach((node, index) => put(node, idle ? words[index] : "not now"));
+  const words = isIdle() ? ["No event", "No listener triggered", "No action", "Idle state"] : Array(4).fill("not now");
+  row.classList.toggle("empty", !isIdle());
+  row.querySelector(".mark").className = `mark ${isIdle() ? "done" : "open"}`;
+  put(row.querySelector(".mark"), isIdle() ? "now" : "not now");
+  row.querySelectorAll("td div").forEach((node, index) => put(node, words[index]));
 }
 
 function showTracker() {
-  const [one, two, three] = [1, 2, 3].map((number) => rowSteps(number).at(-1));
-  const note = three && three.run !== now.run ? small("last run") : "";
-  const message = (step) => {
-    if (step.value === null) return "None";
-    try { return JSON.stringify(JSON.parse(step.value).message ?? JSON.parse(step.value)); } catch { return JSON.stringify(step.value); }
+  const shown = [1, 2, 3].map((number) => rowSteps(number).at(-1));
+  const notes = shown.map((step) => small(!step ? "" : step.run !== now.run ? "last run" : step.step === 2 ? step.detail : ""));
+  const message = ({ value }) => {
+    try { return JSON.stringify(JSON.parse(value).message ?? JSON.parse(value)); } catch { return JSON.stringify(value); }
   };
   const row = (name, pick) => line(head(code(name)), cell("Start", code("None")),
-    ...[one, two, three].map((step, index) => cell(`After Step ${index + 1}`,
-      step ? code(pick(step)) : mark("open", "not yet"), index === 2 ? note : step && index ? small(step.detail) : "")),
-    cell("Final", three ? code("None") : mark("open", "not yet"), note.cloneNode?.(true) ?? ""));
+    ...shown.map((step, index) => cell(`After Step ${index + 1}`,
+      step ? code(step.value === null && pick === message ? "None" : pick(step)) : mark("open", "not yet"), notes[index].cloneNode(true))),
+    cell("Final", shown[2] ? code("None") : mark("open", "not yet"), notes[2].cloneNode(true)));
   fill($("#variables"), [row("event", (step) => JSON.stringify(step.type.toLowerCase())), row("handler_output", message)]);
 }
 
-// The log keeps its rows, so that the focus stays where it is.
-const logged = new Map();
-
 function showLog() {
-  const [table, box] = [$("#log"), $("#steps .scroll")];
+  const box = $("#steps .scroll");
   const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
+  const focused = box.contains(document.activeElement) && document.activeElement.ariaLabel;
   const shown = steps.slice(-SHOWN);
-  const keep = new Set(shown.map(key));
-  for (const [id, row] of logged) if (!keep.has(id)) { row.remove(); logged.delete(id); }
-  $$("tbody", table).forEach((group) => { if (!group.querySelector("[data-sequence]")) group.remove(); });
-  for (const step of shown.filter((each) => !logged.has(key(each)))) {
-    let group = $$("tbody", table).find((node) => node.dataset.run === step.run);
-    if (!group) {
-      const heading = el("th", { scope: "rowgroup", colspan: "6", role: "rowheader" });
-      group = el("tbody", { role: "rowgroup", "data-run": step.run }, el("tr", { role: "row", class: "run" }, heading));
-      table.insertBefore(group, $$("tbody", table).find((node) => node.dataset.run > step.run) ?? null);
-    }
-    const row = logRow(step);
-    group.insertBefore(row, $$("[data-sequence]", group).find((other) => other.dataset.sequence > step.sequence) ?? null);
-    logged.set(key(step), row);
-  }
-  for (const group of $$("tbody", table)) {
-    const run = group.dataset.run === now.run ? "This run" : "The last run";
-    put(group.querySelector("th"), `${run}: ${process(group.dataset.run)}`);
-  }
+  fill($("#log"), shown.flatMap((step, index) => (step.run === shown[index - 1]?.run ? [logRow(step)] : [runRow(step.run), logRow(step)])));
+  if (focused) $$("#log button").find((button) => button.ariaLabel === focused)?.focus();
   if (atEnd) box.scrollTop = box.scrollHeight;
+}
+
+function runRow(run) {
+  const text = `${run === now.run ? "This run" : "The last run"}: ${process(run)}`;
+  return el("tr", { role: "row", class: "run" }, el("th", { scope: "rowgroup", colspan: "6", role: "rowheader", text }));
 }
 
 function logRow(step) {
   let depth = 0;
-  for (let up = step; up?.cause && depth < 3; depth++) up = steps.find((other) => other.run === step.run && other.sequence === up.cause);
+  const cause = (of) => of && of.cause && steps.find((other) => other.run === of.run && other.sequence === of.cause);
+  for (let up = cause(step); up && depth < 3; up = cause(up)) depth++;
   const ms = step.duration * 1000;
   const [event, ...rest] = cells(step);
   if (depth) event.dataset.depth = depth;
   if (depth) event.firstChild.append(small(`caused by no. ${step.cause}`));
-  const row = line(head(step.step ? `Step ${step.step}` : "New", small(`no. ${step.sequence}`)), event, ...rest,
-    cell("When", clock(step.time), small(ms < 10 ? `${ms.toFixed(1)} ms` : `${Math.round(ms)} ms`), again(step)));
-  row.dataset.sequence = step.sequence;
-  return row;
+  return line(head(step.step ? `Step ${step.step}` : "New", small(`no. ${step.sequence}`)), event, ...rest,
+    cell("When", clock(step.time), small(`${ms.toFixed(ms < 10 ? 1 : 0)} ms`), again(step)));
 }
 
 function again(step) {
   const get = step.type === "request" && step.detail.startsWith("GET /") && step.detail.length < 200;
   const sent = JSON.stringify({ type: step.type, fields: step.fields });
-  const send = get ? () => fetch(at(step.detail.slice(4))) : () => api("lesson/events", sent);
+  const onclick = get ? () => fetch(at(step.detail.slice(4))) : () => api("lesson/events", sent);
   if (!get && (!step.fields || ["Startup", "Shutdown"].includes(step.type))) return "";
-  const label = `Send no. ${step.sequence} again: ${step.event}`;
-  return el("button", { type: "button", "aria-label": label, text: "Again", onclick: send });
+  return el("button", { type: "button", "aria-label": `Send no. ${step.sequence} again: ${step.event}`, text: "Again", onclick });
 }
 
 function showListeners() {
   const row = (name, detail, listener) => {
-    const count = listener ? now.calls[listener] ?? 0 : null;
-    return line(head(name, small(detail)),
-      cell("Listener", ...(listener ? [code(short(listener)), small(listener)] : [mark("open", "nobody listens")])),
-      cell("Called", count === null ? "" : count ? plural(count, "time") : mark("open", "waits, 0 times")));
+    const count = now.calls[listener] ?? 0;
+    const who = listener ? [code(short(listener)), small(listener)] : [mark("open", "nobody listens")];
+    const called = count ? plural(count, "time") : mark("open", "waits, 0 times");
+    return line(head(name, small(detail)), cell("Listener", ...who), cell("Called", listener ? called : ""));
   };
-  fill($("#who"), [
-    ...about.routes.map((route) => row("User sends request", `${route.method} ${route.path}`, route.listener)),
-    ...about.events.flatMap((event) => (event.listeners.length ? event.listeners : [null]).map((each) => row(event.name, event.about, each))),
-  ]);
+  const routes = about.routes.map((route) => row("User sends request", `${route.method} ${route.path}`, route.listener));
+  const listeners = (event) => (event.listeners.length ? event.listeners : [null]);
+  const events = about.events.flatMap((event) => listeners(event).map((each) => row(event.name, event.about, each)));
+  fill($("#who"), [...routes, ...events]);
 }
 
 // With a broker, an event may be handled in another process than the one that this page is of.
 function showInstances() {
-  const handled = now.handled;
-  for (const node of [$("#instances"), $("nav [href='#instances']")]) node.hidden = !handled;
-  if (!handled) return;
-  const counts = new Map([[process(now.run), 0]]);
-  for (const { run } of handled) counts.set(process(run), (counts.get(process(run)) ?? 0) + 1);
-  const shares = [...counts].map(([name, count]) => `${name}${name === process(now.run) ? " (this page)" : ""} handled ${count}`);
-  put($("#shares"), handled.length ? `Of the last ${handled.length}, ${shares.join(", ")}.` : "No event was handled yet.");
-  fill($("#handled"), [...handled].reverse().map((step) => {
-    const notes = [step.run === now.run ? "this page" : "", step.sent_by ? `sent by process ${step.sent_by}` : ""];
-    const where = [mark(step.run === now.run ? "done" : "open", process(step.run)), small(notes.filter(Boolean).join(", "))];
-    return line(head(step.type, small(step.detail)), cell("Listener", code(short(step.listener))),
-      cell("Instance", ...where), cells(step)[2], cell("When", clock(step.time)));
-  }));
+  const handled = now.handled ?? [];
+  for (const node of $$("#instances, nav [href='#instances']")) node.hidden = !now.handled;
+  const counts = new Map([[now.run, 0]]);
+  for (const { run } of handled) counts.set(run, (counts.get(run) ?? 0) + 1);
+  const shares = [...counts].map(([run, count]) => `${process(run)}${run === now.run ? " (this page)" : ""} handled ${count}`);
+  put($("#shares"), `Of the last ${handled.length}, ${shares.join(", ")}.`);
+  fill($("#handled"), [...handled].reverse().map((step) => line(head(step.type, small(step.detail)), cell("Listener", code(short(step.listener))),
+    cell("Instance", mark(step.run === now.run ? "done" : "open", process(step.run)), small(step.sent_by ? `sent by process ${step.sent_by}` : "")),
+    cells(step)[2], cell("When", clock(step.time)))));
 }
 
 // The concept flow: each step of the app is played box by box; under load, only the last ones.
@@ -356,84 +329,72 @@ async function play(added) {
     const emits = step.next_action.startsWith("Emits ");
     const says = [step.event, name ?? step.listener_action, name && `calls ${name}`, name && step.handler_output,
       emits ? step.next_action : null, emits ? "Continues" : `Ends: ${step.next_action}`];
-    boxes.forEach((box) => { box.className = ""; put(box.lastChild, ""); });
+    for (const box of boxes) { box.className = ""; put(box.lastChild, ""); }
     for (const [index, box] of boxes.entries()) {
-      boxes.forEach((other) => other.removeAttribute("aria-current"));
-      box.setAttribute("aria-current", "step");
+      for (const other of boxes) other.ariaCurrent = other === box ? "step" : null;
       box.className = says[index] ? "lit" : "skipped";
       put(box.lastChild, says[index] ?? "not this time");
       if (!calm.matches && says[index]) await pause(queue.length ? 120 : 320);
     }
   }
-  boxes.forEach((box) => box.removeAttribute("aria-current"));
+  for (const box of boxes) box.ariaCurrent = null;
   playing = false;
 }
 
-// Told to a screen reader in batches, so that it can follow.
-
-let unsaid = [];
-
-setInterval(() => {
-  if (!unsaid.length || paused) return;
+setInterval(() => { // in batches, so that a screen reader can follow
   const last = unsaid.at(-1);
+  if (!last || paused) return;
   say(`${plural(unsaid.length, "new step")}. ${last.event}: ${last.listener_action}. ${last.handler_output}.`);
   unsaid = [];
 }, 3000);
 
 // Forms and buttons that make something happen.
 
+const NO_ANSWER = "The app doesn't answer; look at your terminal.";
 const fresh = (text) => text.replace(/[0-9a-f]{8}-[0-9a-f-]{27}/g, (id) => crypto.randomUUID?.() ?? id);
 
-function form(selector, choices, chosen, send) {
-  const node = $(selector);
+function form(node, choices, chosen, send) {
   const { choice, body } = node.elements;
-  const [result, value] = [$(`${selector} .result`), choice.value];
+  const [result, value] = [node.querySelector(".result"), choice.value];
   const current = () => choices.find((each) => each.name === choice.value);
   choice.replaceChildren(...choices.map(({ name }) => el("option", { value: name, text: name })));
   if (choices.some(({ name }) => name === value)) choice.value = value;
   choice.onchange = () => {
-    const sample = current()?.sample;
-    body.value = fresh(sample ?? "");
-    body.parentElement.hidden = sample === null;
+    body.value = fresh(current()?.sample ?? "");
+    body.parentElement.hidden = !current()?.sample;
     if (current()) chosen(current());
   };
   choice.onchange();
   node.onsubmit = async (event) => {
     event.preventDefault();
-    body.removeAttribute("aria-invalid");
     try {
-      result.textContent = await send(current(), body.value);
+      if (!body.parentElement.hidden) JSON.parse(body.value);
+      const [status, text, said] = await send(current(), body.value);
+      const errors = status === 422 ? [JSON.parse(text).detail].flat() : [];
+      body.ariaInvalid = String(status === 422);
+      result.textContent = errors.map(({ loc, msg }) => `${loc?.at(-1)}: ${msg}`).join("; ") || said;
     } catch (error) {
-      if (error instanceof SyntaxError) body.setAttribute("aria-invalid", "true");
-      result.textContent = error instanceof SyntaxError ? `Not sent. This isn't JSON: ${error.message}` : "Not sent: the app doesn't answer.";
+      body.ariaInvalid = String(error instanceof SyntaxError);
+      result.textContent = error instanceof SyntaxError ? `This must be JSON: ${error.message}` : NO_ANSWER;
     }
     say(result.textContent);
-  };
-  return (text) => {
-    body.setAttribute("aria-invalid", "true");
-    const errors = [JSON.parse(text).detail].flat().filter((each) => each?.loc);
-    return errors.map(({ loc, msg }) => `${loc.filter((part) => part !== "body").join(".")}: ${msg}`).join("; ");
   };
 }
 
 function showForms() {
-  const request = $("#request").elements;
+  const [request, emit] = [$("#request"), $("#emit")];
   const routes = about.routes.map((route) => ({ ...route, name: `${route.method} ${route.path}` }));
-  const refused = form("#request", routes, (route) => { request.path.value = route.path; }, async (route, body) => {
-    const url = at(request.path.value);
-    if (url.origin !== location.origin) return "Type a path of this app, such as /orders.";
-    const json = { headers: { "Content-Type": "application/json" }, body };
-    const response = await fetch(url, { method: route.method, ...(route.sample === null ? {} : json) });
+  form(request, routes, (route) => { request.elements.path.value = route.path; }, async (route, body) => {
+    const json = route.sample ? { headers: { "Content-Type": "application/json" }, body } : {};
+    const response = await fetch(at(request.elements.path.value), { method: route.method, ...json });
     const text = await response.text();
-    const why = response.status === 422 ? refused(text) : "";
-    return `${response.status} ${why || text.slice(0, 300)}`;
+    return [response.status, text, `${response.status} ${text.slice(0, 300)}`];
   });
-  const types = about.events.filter((event) => event.sample !== null);
-  const wrong = form("#emit", types, (type) => put($("#emit .about"), type.about), async (type, body) => {
-    const { ok, status, text, data } = await api("lesson/events", JSON.stringify({ type: type.name, fields: JSON.parse(body) }));
-    if (ok && data.failures.length) return `Emitted, and ${data.failures.join("; ")}`;
-    if (ok) return "Emitted. Its rows are in the table of all steps.";
-    return status === 422 ? `Not emitted. ${wrong(text)}` : `Not emitted: the app answered ${status}.`;
+  const types = about.events.filter((event) => event.sample);
+  form(emit, types, (type) => put(emit.querySelector(".about"), type.about), async (type, body) => {
+    const { status, text, data } = await api("lesson/events", `{"type": ${JSON.stringify(type.name)}, "fields": ${body}}`);
+    const failed = data?.failures?.length ? `Emitted, and ${data.failures.join("; ")}` : "";
+    return [status, text, failed || (status === 200 ? "Emitted. Its rows are in the table of all steps." : `${status} ${text}`)];
   });
 }
 
@@ -441,11 +402,10 @@ function moment(number, act) {
   const button = $(`#moment-${number}`);
   const result = button.nextElementSibling;
   button.onclick = async () => {
-    if (button.getAttribute("aria-disabled")) return;
-    button.setAttribute("aria-disabled", "true");
-    try { result.textContent = await act((text) => { result.textContent = text; }); }
-    catch { result.textContent = "The app doesn't answer; look at your terminal."; }
-    button.removeAttribute("aria-disabled");
+    if (button.ariaDisabled) return;
+    button.ariaDisabled = "true";
+    result.textContent = await act((text) => { result.textContent = text; }).catch(() => NO_ANSWER);
+    button.ariaDisabled = null;
     say(result.textContent);
   };
 }
@@ -454,15 +414,15 @@ const recorded = async () => (await api("lesson/steps")).data.filter((step) => s
 
 moment(1, async () => {
   const called = async () => (await recorded()).filter((step) => step.detail === "GET /" && step.listener).length;
-  const earlier = await called();
+  const earlier = plural(await called(), "time");
   const { status } = await fetch(at("/"));
-  return `Before: called ${plural(earlier, "time")}. The event occurred. Now: ${plural(await called(), "time")}. It answered ${status}.`;
+  return `Before: called ${earlier}. The event occurred. Now: ${plural(await called(), "time")}. It answered ${status}.`;
 });
 
 moment(2, async () => {
   const earlier = new Set((await recorded()).map(key));
   const { status } = await api("orders", '{"item": "tea", "quantity": 1}');
-  if (now.handled) return `Answered ${status}. The broker delivers OrderPlaced to each listener: see which instance handled what.`;
+  if (now.handled) return `Answered ${status}. The broker delivers OrderPlaced to each listener, on one of the instances.`;
   const rows = (await recorded()).filter((step) => !earlier.has(key(step)) && step.type === "OrderPlaced");
   const names = rows.map((step) => (step.listener ? short(step.listener) : "nobody")).join(", ");
   return `Answered ${status}. One OrderPlaced made ${plural(rows.length, "row")}: ${names}.`;
@@ -472,28 +432,25 @@ moment(3, async (tell) => {
   const earlier = (await recorded()).length;
   for (let left = 5; left; left--) { tell(`Waiting. ${left} s left`); await pause(1000); }
   const added = (await recorded()).length - earlier;
-  return added ? `${plural(added, "step")} happened meanwhile: somebody made an event occur.` : "Five seconds, no event, no row. No handler ran; the app waits.";
+  return added ? `${plural(added, "step")} happened meanwhile.` : "Five seconds, no event, no row. No handler ran; the app waits.";
 });
 
 $("#pause").onclick = () => {
   paused = !paused;
-  $("#pause").setAttribute("aria-pressed", String(paused));
-  if (!paused) { waiting = 0; show([]); }
+  $("#pause").ariaPressed = String(paused);
+  if (!paused) show([]);
   showState();
 };
 
 // Predict, then compare; and the quiz. What is right is known to the server alone.
 
 async function save(item, text, result) {
-  try {
-    const { ok, status, data } = await api("lesson/answers", JSON.stringify({ id: item.id, text }));
-    const problem = ok ? data.problem : `The app answered ${status}.`;
-    if (!problem) item.answer = text;
-    result.append(problem ? `Not saved, so it's only for trying: ${problem}` : "Saved in answers.toml.");
-    return data;
-  } catch {
-    result.append("Not saved: the app doesn't answer.");
-  }
+  const sent = JSON.stringify({ id: item.id, text });
+  const { ok, status, data } = await api("lesson/answers", sent).catch(() => ({ status: "nothing" }));
+  const problem = ok ? data.problem : `the app answered ${status}.`;
+  if (!problem) item.answer = text;
+  put(result, problem ? `Not saved, so it's only for trying: ${problem}` : "Saved in answers.toml.");
+  return ok ? data : {};
 }
 
 function showQuestions() {
@@ -501,10 +458,11 @@ function showQuestions() {
   const predict = $("#predict form");
   predict.replaceChildren(...about.predictions.map((prediction) => {
     const input = el("input", { name: prediction.id, autocomplete: "off", value: prediction.answer });
-    const [saved, compare] = [el("p", { class: "result" }), el("p", { class: "compare" })];
-    input.onchange = async () => { saved.textContent = ""; await save(prediction, input.value, saved); };
-    input.oninput = () => { saved.textContent = ""; showPredictions(); };
-    return el("div", { class: "prediction" }, el("div", {}, el("label", {}, prediction.text, input), saved), compare);
+    const saved = el("p", { class: "result" });
+    input.onchange = () => save(prediction, input.value, saved);
+    input.oninput = () => { put(saved, ""); showPredictions(); };
+    const asked = el("div", {}, el("label", {}, prediction.text, input), saved);
+    return el("div", { class: "prediction" }, asked, el("p", { class: "compare" }));
   }), el("button", { class: "main", text: "Save" }));
   predict.onsubmit = (event) => event.preventDefault(); // leaving the field, or Enter, has saved it
   $("#questions").replaceChildren(...about.questions.map(ask));
@@ -516,40 +474,40 @@ function outcome({ id, text }) {
   const number = Number(id.slice(-1));
   const path = text.match(/https?:\/\/[^/\s]+(\/[^\s?]*)/)?.[1]; // the request that it asks about
   const asked = (step) => step.step === 2 && step.detail.split("?")[0] === `GET ${path}`;
-  if (number === 4) return isIdle() ? ["Now, while nothing happens: No action."] : [];
-  return (number === 2 && path ? mine().filter(asked).slice(-1) : rowSteps(number))
-    .map((step) => `${step.run === now.run ? "" : "In the last run: "}${step.handler_output}.`);
+  if (number === 4) return isIdle() ? "No action, as nothing happens just now." : "";
+  return (path && number === 2 ? mine().filter(asked).slice(-1) : rowSteps(number))
+    .map((step) => `${step.run === now.run ? "" : "In the last run: "}${step.handler_output}.`).join(" ");
 }
 
 function showPredictions() {
   $$(".prediction").forEach((node, index) => {
     const guess = node.querySelector("input").value.trim();
-    const happened = outcome(about.predictions[index]).join(" ");
+    const happened = outcome(about.predictions[index]);
     put(node.querySelector(".compare"), !guess ? "Write your prediction, then see what happens."
       : happened ? `You predicted: ${guess}. What happened: ${happened}` : "It hasn't happened yet. Make it happen, then compare.");
   });
 }
 
 function ask(question) {
-  const verdict = el("p", { class: "verdict" });
+  const [verdict, result] = [el("p"), el("p", { class: "result" })];
   const number = about.questions.filter((each) => !each.after).indexOf(question) + 1;
+  const choices = question.choices.map(({ letter, text }) => el("label", { class: "choice" },
+    el("input", { type: "radio", name: question.id, value: letter, checked: letter === question.answer }),
+    el("span", {}, el("b", { text: letter }), " ", text)));
+  const legend = el("legend", {}, el("b", { text: number ? `Question ${number}` : "Because" }), " ", question.text);
+  const program = question.code ? [el("pre", { text: question.code.trim() })] : [];
   const node = el("form", { class: `card${question.after ? " after" : ""}`, novalidate: true },
-    el("fieldset", {}, el("legend", {}, el("b", { text: number ? `Question ${number}` : "Because" }), " ", question.text),
-      ...(question.code ? [el("pre", { tabindex: "0", text: question.code.trim() })] : []),
-      ...question.choices.map(({ letter, text }) => el("label", { class: "choice" },
-        el("input", { type: "radio", name: question.id, value: letter, checked: letter === question.answer }),
-        el("span", {}, el("b", { text: letter }), " ", text)))),
+    el("fieldset", {}, legend, ...program, ...choices),
     el("details", {}, el("summary", { text: "Hint" }), el("p", { text: question.hint })),
-    el("button", { class: "main", text: "Check" }), verdict);
-  const judge = ({ state, sentence }) => verdict.replaceChildren(mark(state, state), ` ${sentence} `);
+    el("button", { class: "main", text: "Check" }), verdict, result);
+  const judge = ({ state, sentence }) => verdict.replaceChildren(mark(state, state), ` ${sentence}`);
   if (question.verdict) judge(question.verdict);
   node.onsubmit = async (event) => {
     event.preventDefault();
-    const result = el("span");
     const data = await save(question, new FormData(node).get(question.id) ?? "", result);
-    if (data?.state) { question.verdict = data; judge(data); }
-    verdict.append(result);
-    say(verdict.textContent);
+    if (data.state) judge(question.verdict = data);
+    if (data.state === "not yet") put(result, "");
+    say(`${verdict.textContent} ${result.textContent}`);
     showAfter();
   };
   return node;
@@ -558,16 +516,15 @@ function ask(question) {
 // A question about the reason comes once the one before it is right.
 function showAfter() {
   $$("#questions form").forEach((node, index) => {
-    const before = about.questions.find((each) => each.id === about.questions[index].after);
-    node.hidden = Boolean(before) && before.verdict?.state !== "right";
+    const first = about.questions.find((each) => each.id === about.questions[index].after);
+    node.hidden = Boolean(first) && first.verdict?.state !== "right";
   });
 }
 
 for (const table of $$("table")) {
   table.setAttribute("role", "table");
-  const names = table.dataset.columns.split("|");
   const width = (name) => (["Step", "When"].includes(name) ? "s" : null);
-  const heads = names.map((text) => el("th", { scope: "col", role: "columnheader", "data-width": width(text), text }));
+  const heads = table.dataset.columns.split("|").map((text) => el("th", { scope: "col", role: "columnheader", "data-width": width(text), text }));
   table.append(el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...heads)));
 }
 setInterval(() => { if (connection === "live" && !paused) showState(); }, 1000);
