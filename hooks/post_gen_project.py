@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import sys
+import tempfile
 from pathlib import Path
 
 LEARNING = ["student", "solution"]
@@ -67,9 +69,14 @@ def keep(answers: dict[str, str]) -> None:
 
 
 def next_steps(answers: dict[str, str]) -> str:
-    """Return what to type next; nothing if `cruft update` or `cruft diff` will delete the folder."""
+    """Return what to type next; nothing where cruft compares versions in a folder of its own."""
     here = Path.cwd()
-    if (here.parent.parent / "repo" / "cookiecutter.json").exists():  # as cruft 2.16 lays it out
+    temporary = here.parent.parent == Path(tempfile.gettempdir()).resolve()
+    if (
+        temporary
+        and re.fullmatch("tmp[a-z0-9_]{8}", here.parent.name)
+        and "_output_dir" not in answers
+    ):
         return ""
     shell = os.environ.get("PWD", "")  # Windows has none; there the whole path is printed
     beside = os.path.isdir(shell) and os.path.samefile(shell, here.parent)

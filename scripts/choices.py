@@ -1,4 +1,4 @@
-"""Write README.md's table of what each choice adds, from real output: uv run python docs/choices.py"""
+"""Write README.md's table of what each choice adds, from real output: uv run python scripts/choices.py"""
 
 import json
 import tempfile
@@ -9,7 +9,7 @@ from cookiecutter.main import cookiecutter
 
 TEMPLATE = Path(__file__).resolve().parent.parent
 README = TEMPLATE / "README.md"
-BEGIN, END = "<!-- made by docs/choices.py -->\n", "<!-- end -->\n"
+BEGIN, END = "<!-- made by scripts/choices.py -->\n", "<!-- end -->\n"
 QUESTIONS = json.loads((TEMPLATE / "cookiecutter.json").read_text(encoding="utf-8"))
 LEAST = {
     name: "none"

@@ -1,4 +1,4 @@
-"""Make the pictures of README.md from the real thing: uv run python docs/pictures.py [FOLDER [PORT]]
+"""Make the pictures of README.md from the real thing: uv run python scripts/pictures.py [FOLDER [PORT]]
 
 Generates a project, starts it, asks it and stops it; photographs the page of the lesson in Chromium
 (Debian: apt-get install chromium), light and dark, and what the terminal said, and the tree of files.

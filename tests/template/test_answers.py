@@ -86,7 +86,7 @@ def test_replayed(tmp_path: Path, expected: dict[str, str]) -> None:
     replay.write_text(replay.read_text(encoding="utf-8").replace("tea-house", "Tea House"), "utf-8")
     done = run("cookiecutter", TEMPLATE, "--replay", *settings, cwd=out)
     assert done.returncode == 1
-    assert "project_slug: type lower-case letters" in done.stderr
+    assert "project_slug: use lower-case letters" in done.stderr
     assert [path.name for path in out.iterdir()] == ["tea-house"]
 
 

@@ -29,9 +29,9 @@ def test_the_pictures_are_there_small_and_described() -> None:
 
 
 def test_the_table_of_choices_is_true() -> None:
-    """If it is not, `uv run python docs/choices.py` writes it anew."""
+    """If it is not, `uv run python scripts/choices.py` writes it anew."""
     code = "import choices; print(choices.table(), end='')"
-    made = succeed(sys.executable, "-c", code, cwd=TEMPLATE / "docs")
+    made = succeed(sys.executable, "-c", code, cwd=TEMPLATE / "scripts")
     table = made[made.index("| Choice |") :]
     rows = [line for line in made.splitlines() if line.startswith("|")]
     assert table

@@ -1,7 +1,9 @@
-"""What the page's tests serve: beside the project's own handlers a second listener, one that fails, a chain, a slow route."""
+"""What the page shows: more listeners than the project has, a chain, a slow route, a failure."""
 
 import asyncio
 from pathlib import Path
+
+from pydantic import Field
 
 from app.bus import emit, on
 from app.events import Event, OrderPlaced
@@ -16,7 +18,7 @@ class ShelfEmptied(Event):
     left: int = 0
     urgent: bool = False
     note: str | None = None
-    places: list[str] = []
+    places: list[str] = Field(default_factory=list)
 
 
 class Spoiled(Event):
