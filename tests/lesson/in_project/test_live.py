@@ -21,7 +21,7 @@ from app.events import Event
 from app.main import app as inner
 from lesson import quiz
 from lesson.live import watched
-from lesson.routes import LARGEST_BODY
+from lesson.api import LARGEST_BODY
 from support.processes import Server
 
 ROOT = Path(lesson.__file__).parent.parent
