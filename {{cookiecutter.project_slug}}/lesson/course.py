@@ -267,10 +267,11 @@ def printed(code: str) -> str:
 
 def as_markdown() -> str:
     """Return the quiz as TUTORIAL.md shows it, the explanations folded away."""
-    parts, number = [], 0
+    parts = []
     for question in questions():
-        number += not question.after
-        title = f"Then, as `{question.id}`:" if question.after else f"### Question {number}"
+        title = f"### Question {question.id.removeprefix('q')}"
+        if question.after or question.code:
+            title = f"Then, as `{question.id}`:" if question.after else f"### As `{question.id}`"
         code = f"\n\n```python\n{question.code.strip()}\n```" if question.code else ""
         choices = "\n".join(f"- **{choice.letter}** {choice.text}" for choice in question.choices)
         whys = "\n".join(
