@@ -70,6 +70,8 @@ def grade_folder(folder: Path, seconds: float) -> dict[str, str]:
     marks: dict[str, Verdict] = {}
     environment = {name: os.environ[name] for name in KEPT if name in os.environ}
     try:
+        if not folder.is_dir():
+            raise LessonError("there's no such folder")
         cells |= quiz(folder)
     except Exception as error:  # whatever it is, the others still get their rows
         notes.append(str(error) if isinstance(error, LessonError) else f"answers.toml: {error!r}")
@@ -85,7 +87,7 @@ def grade_folder(folder: Path, seconds: float) -> dict[str, str]:
                 if not ended:
                     notes.append(f"the tests were stopped after {seconds:g} seconds")
     except Exception as error:
-        notes.append(f"could not be tested: {str(error)[:200] or error!r}")
+        notes.append(f"could not be tested: {str(error)[:200]}")
     right = [verdict for verdict in marks.values() if verdict.state == "right"]
     wrong = [f"{id_}: {each.sentence}" for id_, each in marks.items() if each.state == "wrong"]
     return {
@@ -116,7 +118,7 @@ def prepared(folder: Path, place: Path) -> Path:
     """Make a project in `place` of what `folder` brings and what is ours; return `place`."""
     for name in BROUGHT:
         if not (folder / name).exists():
-            raise LessonError(f"{name} is missing" if folder.is_dir() else "there's no such folder")
+            raise LessonError(f"{name} is missing")
     ours = shutil.ignore_patterns(".*", "__pycache__", *NO_GRADE, *BROUGHT)
     shutil.copytree(ROOT, place, ignore=ours, dirs_exist_ok=True)
     caches = shutil.ignore_patterns("__pycache__")
