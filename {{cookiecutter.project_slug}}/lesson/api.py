@@ -15,7 +15,6 @@ from fastapi import APIRouter, FastAPI, HTTPException, WebSocket, WebSocketDisco
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel, Field, ValidationError
-from pydantic.errors import PydanticUserError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -215,10 +214,10 @@ def events() -> Iterator[dict[str, Any]]:
     for name, event_type in event_types().items():
         fields = None  # what JSON can't hold can't be emitted from here
         if not issubclass(event_type, Startup | Shutdown):
-            with suppress(PydanticUserError):
+            with suppress(Exception):
                 schema = event_type.model_json_schema()
                 document = {"components": {"schemas": schema.get("$defs", {})}}
-                fields = json.dumps(sample.value(schema, document), indent=2)
+                fields = json.dumps(sample.value(schema, document, {}), indent=2)
         yield {
             "name": name,
             "about": (event_type.__doc__ or "").strip().partition("\n")[0],
@@ -236,7 +235,7 @@ def routes(app: FastAPI) -> list[dict[str, Any]]:
             operation = document["paths"].get(path, {}).get(method.lower())
             if operation is None or route.endpoint is None:
                 continue  # not in the API's own documents, such as /docs
-            made = sample.request(path, operation, document)
+            made = sample.request(path, operation, document, {})
             body = json.dumps(made["json"], indent=2) if "json" in made else None
             at: dict[str, str | None] = {"method": method, "path": path}
             found.append(at | {"listener": bus.name_of(route.endpoint), "sample": body})
