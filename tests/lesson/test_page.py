@@ -420,9 +420,7 @@ def test_the_quiz(browser: "Browser", bake: Bake, server: StartServer) -> None:
     project = bake(lesson="student")
     page = look(browser, dev(project, server))
     first = page.locator("#quiz form").first
-    assert (
-        page.locator("#quiz form:visible").count() == 6
-    )
+    assert page.locator("#quiz form:visible").count() == 6
     first.get_by_role("button").click()
     shows(page, "#quiz form >> nth=0", "not yet")
     first.get_by_label("Cleanup done").check()

@@ -365,7 +365,7 @@ def _read(file: Path, written: float) -> list[Row]:
     for line in file.read_text("utf-8", errors="replace").splitlines():
         with suppress(ValueError):  # torn, as the last line is after kill -9 or on a full disk
             rows.append(json.loads(line))
-    whole = [row for row in rows if isinstance(row, dict) and "sequence" in row]
+    whole = [row for row in rows if isinstance(row, dict) and type(row.get("sequence")) is int]
     return sorted(whole, key=lambda row: int(row["sequence"]))[-RECENT:]
 
 
