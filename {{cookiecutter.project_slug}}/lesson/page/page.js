@@ -29,6 +29,7 @@ const process = (run) => `process ${run.split("-").at(-1)}`;
 const mine = () => steps.filter((step) => step.run === now.run);
 const before = () => steps.filter((step) => step.run !== now.run);
 const shutdowns = (run) => run.filter((step) => step.type === "Shutdown");
+const inOrder = (a, b) => (a.run === b.run ? a.sequence - b.sequence : a.run < b.run ? -1 : 1);
 const say = (text) => { $("#announce").textContent = text; };
 
 function el(tag, attributes = {}, ...children) {
@@ -99,10 +100,10 @@ async function askWhy() {
 
 async function receive(news, opened) {
   const known = new Set(steps.map(key));
+  news.steps.sort(inOrder);
   const added = now.run ? news.steps.filter((step) => !known.has(key(step))) : [];
   cameBack = opened ? cameBack : Boolean(now.run) && now.run !== news.run;
-  const all = opened ? [...steps, ...news.steps] : news.steps;
-  all.sort((a, b) => (a.run === b.run ? a.sequence - b.sequence : a.run < b.run ? -1 : 1));
+  const all = (opened ? [...steps, ...news.steps] : news.steps).sort(inOrder);
   const latest = new Map(all.map((step) => [`${step.run} ${step.type} ${step.listener}`, step]));
   const kept = new Set([...latest.values(), ...all.slice(-3 * SHOWN)]); // under load there are thousands
   steps = all.filter((step) => kept.has(step));
@@ -193,8 +194,9 @@ function filled(number, step, event) {
   return line(head(String(number), mark(...when)), ...cells(step, event));
 }
 
-function empty(number, text) {
-  const row = line(head(String(number), mark("open", text)), ...LABELS.map((label) => cell(label, text)));
+function empty(number, text, output = text) {
+  const texts = [text, text, output, text];
+  const row = line(head(String(number), mark("open", text)), ...LABELS.map((label, index) => cell(label, texts[index])));
   row.classList.add("empty");
   return row;
 }
@@ -209,9 +211,9 @@ function rowSteps(number) {
 
 function showRows() {
   const rows = [1, 2, 3].flatMap((number) => {
-    const none = number === 3 && connection === "killed" ? KILLED : "not yet";
-    const found = rowSteps(number);
-    return found.length ? found.map((step) => filled(number, step)) : [empty(number, none)];
+    const found = rowSteps(number).map((step) => filled(number, step));
+    const none = number === 3 && connection === "killed" ? ["none", KILLED] : ["not yet"];
+    return found.length ? found : [empty(number, ...none)];
   });
   const idle = empty(4, "not now");
   idle.id = "idle";
