@@ -102,14 +102,14 @@ def test_the_answer_follows_what_the_code_prints(quiz_toml: Path) -> None:
     ("old", "new", "complaint"),
     [
         ("App starts", "App stars", "no row of the table where Event is 'App stars'"),
-        ('"App starts"', '""', "`is` is missing"),
-        ('where = "Event"', 'where = "Evnt"', "no column 'Evnt'"),
-        ('cell = "1"', 'cell = "9"', "none of the choices stand for '1', which the table says"),
-        ('cell = "2"', 'cell = "1"', "2 of the choices stand for '1', which the table says"),
-        ('hint = "Look."', "", "`hint` is missing"),
-        ('why = "It starts."', "", "`why` is missing"),
-        ("right = true", "", "because: none of the choices say `right = true`"),
-        ('why = "No."', 'why = "No."\nright = true', "because: 2 of the choices say `right = true`"),
+        ('"App starts"', '""', "look_up.is: String should have at least 1 character"),
+        ('where = "Event"', 'where = "Evnt"', "look_up.where: Input should be 'Step', 'Event'"),
+        ('cell = "1"', 'cell = "9"', "q1 has 0 choices that are right"),
+        ('cell = "2"', 'cell = "1"', "q1 has 2 choices that are right"),
+        ('hint = "Look."', "", "hint: Field required"),
+        ('why = "It starts."', "", "choices.0.why: Field required"),
+        ("right = true", "", "q1_because has 0 choices that are right"),
+        ('why = "No."', 'why = "No."\nright = true', "q1_because has 2 choices that are right"),
     ],
 )
 def test_a_bad_question_is_refused(quiz_toml: Path, old: str, new: str, complaint: str) -> None:
@@ -130,7 +130,9 @@ def test_two_rows_are_no_answer(quiz_toml: Path) -> None:
 def test_an_id_is_given_once(quiz_toml: Path) -> None:
     quiz_toml.write_text(QUESTION + QUESTION, encoding="utf-8")
 
-    with pytest.raises(LessonError, match=r"^quiz\.toml, line 18, q1: another question has this id"):
+    with pytest.raises(
+        LessonError, match=r"^quiz\.toml, line 18, q1: another question has this id"
+    ):
         questions(quiz_toml)
 
 
@@ -190,9 +192,10 @@ def test_answers_from_an_editor_of_windows(tmp_path: Path) -> None:
 
     assert read_answers(file).quiz == {"q1": "C"}
     write_answer("q1", "A", file)
-    assert file.read_bytes() == b"\xef\xbb\xbf" + WRITTEN.replace("\n", "\r\n").replace(
-        " C ", "A"
-    ).encode()
+    assert (
+        file.read_bytes()
+        == b"\xef\xbb\xbf" + WRITTEN.replace("\n", "\r\n").replace(" C ", "A").encode()
+    )
 
 
 @pytest.mark.parametrize(
