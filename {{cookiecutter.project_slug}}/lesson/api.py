@@ -5,7 +5,6 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict
 from operator import itemgetter
 from pathlib import Path
@@ -23,7 +22,7 @@ from starlette.websockets import WebSocketClose
 
 from app import bus
 from app.events import Event, Shutdown, Startup
-from lesson import course, sample
+from lesson import course
 from lesson.recorder import Page, Recorder, Row
 
 Text = Annotated[str, Body(max_length=500)]
@@ -189,36 +188,23 @@ def event_types(base: type[Event] = Event) -> dict[str, type[Event]]:
 
 
 def events() -> Iterator[dict[str, Any]]:
-    """Yield, for each class of event, who listens and, if the page may emit it, sample fields."""
+    """Yield, for each class of event, what it's about and who listens."""
     for name, event_type in event_types().items():
-        fields = None  # what JSON can't hold can't be emitted from here
-        if not issubclass(event_type, Startup | Shutdown):
-            with suppress(Exception):
-                schema = event_type.model_json_schema()
-                document = {"components": {"schemas": schema.get("$defs", {})}}
-                fields = json.dumps(sample.value(schema, document, {}), indent=2)
-        yield {
-            "name": name,
-            "about": (event_type.__doc__ or "").strip().partition("\n")[0],
-            "listeners": [bus.name_of(listener) for listener in bus.listeners(event_type)],
-            "sample": fields,
-        }
+        about = (event_type.__doc__ or "").strip().partition("\n")[0]
+        names = [bus.name_of(listener) for listener in bus.listeners(event_type)]
+        yield {"name": name, "about": about, "listeners": names}
 
 
-def routes(app: FastAPI) -> list[dict[str, Any]]:
-    """Return, for each route, its handler and a sample body; what only reads comes first."""
-    document, found = app.openapi(), []
-    for route in iter_route_contexts(app.routes):
-        path = route.path_format or ""
-        for method in sorted(route.methods or ()):
-            operation = document["paths"].get(path, {}).get(method.lower())
-            if operation is None or route.endpoint is None:
-                continue  # not in the API's own documents, such as /docs
-            made = sample.request(path, operation, document, {})
-            body = json.dumps(made["json"], indent=2) if "json" in made else None
-            at: dict[str, str | None] = {"method": method, "path": path}
-            found.append(at | {"listener": bus.name_of(route.endpoint), "sample": body})
-    return sorted(found, key=lambda route: (route["method"] != "GET", route["path"]))
+def routes(app: FastAPI) -> list[dict[str, str]]:
+    """Return, for each route that /docs shows, its handler; what only reads comes first."""
+    shown = app.openapi()["paths"]
+    found = [
+        {"name": f"{method} {route.path_format}", "listener": bus.name_of(route.endpoint)}
+        for route in iter_route_contexts(app.routes)
+        for method in route.methods or ()
+        if route.endpoint and method.lower() in shown.get(route.path_format or "", ())
+    ]
+    return sorted(found, key=lambda route: (not route["name"].startswith("GET "), route["name"]))
 
 
 def questions() -> dict[str, Any]:

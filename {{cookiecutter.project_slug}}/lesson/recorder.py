@@ -306,6 +306,11 @@ class Recorder(bus.Middleware):
 
     # The open pages.
 
+    def enter(self, state: str) -> None:
+        """Note that the app is "stopping" or "stopped"."""
+        self.state = state
+        self.tell()
+
     def tell(self) -> None:
         """Tell all open pages that something changed."""
         for page in tuple(self.pages):

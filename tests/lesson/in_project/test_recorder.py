@@ -15,7 +15,7 @@ from app.events import Event
 from app.main import app as inner
 from lesson import recorder
 from lesson.course import execution_table
-from lesson.live import watched
+from lesson.live import Watched
 
 COLUMNS = ["step", "event", "listener_action", "handler_output", "next_action"]
 
@@ -31,7 +31,7 @@ class Pong(Event):
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient]:
     """The app, watched, with a history of its own."""
-    with TestClient(watched(inner, tmp_path)) as client:
+    with TestClient(Watched(inner, tmp_path)) as client:
         yield client
 
 
@@ -47,7 +47,7 @@ def after_start(client: TestClient) -> list[dict[str, Any]]:
 
 def restart(folder: Path) -> list[dict[str, Any]]:
     """Return the steps that a new run finds in `folder`, without its own."""
-    with TestClient(watched(FastAPI(), folder)) as client:
+    with TestClient(Watched(FastAPI(), folder)) as client:
         return steps(client)
 
 
@@ -59,7 +59,7 @@ def app_with(path: str, handler: Any) -> FastAPI:
 
 
 def test_rows_are_those_of_the_table(tmp_path: Path) -> None:
-    with TestClient(watched(inner, tmp_path)) as client:
+    with TestClient(Watched(inner, tmp_path)) as client:
         client.get("/")
         one, two = steps(client)
     three = restart(tmp_path)[-1]
@@ -109,7 +109,7 @@ def test_every_listener_has_a_row(tmp_path: Path) -> None:
     async def ping() -> None:
         await emit(Ping(text="x" * 500))
 
-    watched_app = watched(app_with("/", ping), tmp_path)
+    watched_app = Watched(app_with("/", ping), tmp_path)
     with TestClient(watched_app, raise_server_exceptions=False) as client:
         assert client.get("/").status_code == 500
         request, first, second, third = steps(client)
@@ -136,7 +136,7 @@ def test_what_runs_after_the_response_has_its_request_as_cause(tmp_path: Path) -
     async def route(tasks: BackgroundTasks) -> None:
         tasks.add_task(emit, Ping())
 
-    with TestClient(watched(app_with("/", route), tmp_path)) as client:
+    with TestClient(Watched(app_with("/", route), tmp_path)) as client:
         client.get("/")
         request, event = steps(client)
 
@@ -159,7 +159,7 @@ def test_memory_and_file_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(recorder, "LINES", 25)
     monkeypatch.setattr(recorder, "RECENT", 20)
     url = "http://127.0.0.1:8000"
-    with TestClient(watched(inner, tmp_path), base_url=url) as client:
+    with TestClient(Watched(inner, tmp_path), base_url=url) as client:
         client.get("/")
         for _ in range(60):
             client.post("/orders", json={"item": "tea", "quantity": 1})
@@ -185,7 +185,7 @@ def test_what_a_person_does_is_written_at_once(client: TestClient, tmp_path: Pat
 
 
 def test_a_torn_line_is_survived(tmp_path: Path) -> None:
-    with TestClient(watched(inner, tmp_path)) as client:
+    with TestClient(Watched(inner, tmp_path)) as client:
         client.get("/")
     [file] = tmp_path.glob("*.jsonl")
     text = file.read_text(encoding="utf-8")
@@ -200,7 +200,7 @@ def test_a_torn_line_is_survived(tmp_path: Path) -> None:
 def test_only_the_last_run_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder, "RUNS", 3)
     for _ in range(6):
-        with TestClient(watched(inner, tmp_path)) as client:
+        with TestClient(Watched(inner, tmp_path)) as client:
             runs = {step["run"] for step in steps(client)}
 
     assert len(runs) == 2  # the last one and this one
@@ -209,7 +209,7 @@ def test_only_the_last_run_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_what_browsers_ask_for_by_themselves_is_no_step(tmp_path: Path) -> None:
     app = app_with("/{path:path}", lambda path: path)  # a route of the app that answers all
-    with TestClient(watched(app, tmp_path)) as client:
+    with TestClient(Watched(app, tmp_path)) as client:
         for path in (
             "/favicon.ico",
             "/apple-touch-icon.png",
@@ -258,7 +258,7 @@ def test_what_json_cannot_hold_stops_nothing(tmp_path: Path) -> None:
         with pytest.raises(ExceptionGroup):
             await emit(Ping.model_construct(text="\ud800"))
 
-    with TestClient(watched(app_with("/", ping), tmp_path)) as client:
+    with TestClient(Watched(app_with("/", ping), tmp_path)) as client:
         assert client.get("/").status_code == 200
         assert [step["type"] for step in steps(client)] == ["request", "Ping", "Ping"]
 
@@ -271,7 +271,7 @@ class Sink:
 def test_a_full_disk_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("", encoding="utf-8")
-    with TestClient(watched(inner, blocked)) as client:
+    with TestClient(Watched(inner, blocked)) as client:
         assert client.get("/").status_code == 200
         assert len(steps(client)) == 2
 

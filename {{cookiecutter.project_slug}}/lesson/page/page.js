@@ -18,6 +18,7 @@ let cameBack = false;
 let paused = false;
 let waiting = 0; // steps that came while paused
 let quietSince = Date.now();
+let wasIdle = false;
 let unsaid = []; // steps that a screen reader hasn't been told of
 
 const clock = (time) => new Date(time).toLocaleTimeString([], { hour12: false });
@@ -64,9 +65,8 @@ async function api(path, sent) {
   const json = { method: "POST", headers: { "Content-Type": "application/json" }, body: sent };
   const response = await fetch(at(path), sent === undefined ? {} : json);
   const text = await response.text();
-  let data = null;
-  try { data = JSON.parse(text); } catch { /* an answer that isn't JSON is shown as it is */ }
-  return { ok: response.ok, status: response.status, text, data };
+  const isJSON = response.headers.get("content-type")?.includes("json");
+  return { ok: response.ok, status: response.status, text, data: isJSON ? JSON.parse(text) : null };
 }
 
 // The connection comes back by itself, and says truthfully where the server is.
@@ -120,12 +120,11 @@ async function refresh() {
   const { ok, data } = await api("lesson/about").catch(() => ({}));
   if (!ok && connection === "live") connection = "unread";
   if (!ok) return showState();
-  const differs = (...parts) => parts.some((part) => JSON.stringify(about[part]) !== JSON.stringify(data[part]));
-  const [asks, forms] = [differs("predictions", "questions", "problem"), differs("events", "routes")];
+  const asked = ({ predictions, questions, problem }) => JSON.stringify([predictions, questions, problem]);
+  const asksAnew = asked(about) !== asked(data);
   about = data;
   put($("#title"), about.title);
-  if (asks) showQuestions();
-  if (forms) showForms();
+  if (asksAnew) showQuestions();
   if (!paused) show([]);
 }
 
@@ -179,7 +178,7 @@ function showState() {
   put($("#state span"), text);
   if (told !== connection) say(`${name} ${text}`);
   told = connection;
-  if (!paused) showIdle();
+  if (!paused && wasIdle !== isIdle()) showRows();
 }
 
 function cells(step, event = step.event) {
@@ -215,31 +214,21 @@ function showRows() {
     const none = number === 3 && connection === "killed" ? ["none", KILLED] : ["not yet"];
     return found.length ? found : [empty(number, ...none)];
   });
-  const idle = empty(4, "not now");
-  idle.id = "idle";
+  const cellsOf = ["No event", "No listener triggered", "No action", "Idle state"].map((text, at) => cell(LABELS[at], text));
+  wasIdle = isIdle();
+  const idle = wasIdle ? line(head("4", mark("done", "now")), ...cellsOf) : empty(4, "not now");
   const own = about.rows.map((row) => {
     const names = row["Listener Action"].match(/\w+/g) ?? [];
     const step = mine().filter((each) => each.listener && names.includes(short(each.listener))).at(-1);
     return step ? filled(row.Step, step, row.Event) : empty(row.Step, "not yet");
   });
   fill($("#rows"), [...rows, idle, ...own]);
-  showIdle();
 }
 
 // Row 4 is a state and not an event: it holds between events.
 function isIdle() {
   const quiet = !now.running.length && Date.now() - quietSince >= QUIET;
   return connection === "live" && now.state === "running" && quiet;
-}
-
-function showIdle() {
-  const row = $("#idle");
-  if (!row) return;
-  const words = isIdle() ? ["No event", "No listener triggered", "No action", "Idle state"] : Array(4).fill("not now");
-  row.classList.toggle("empty", !isIdle());
-  row.querySelector(".mark").className = `mark ${isIdle() ? "done" : "open"}`;
-  put(row.querySelector(".mark"), isIdle() ? "now" : "not now");
-  row.querySelectorAll("td div").forEach((node, index) => put(node, words[index]));
 }
 
 function showTracker() {
@@ -297,7 +286,7 @@ function showListeners() {
     const called = count ? plural(count, "time") : mark("open", "waits, 0 times");
     return line(head(name, small(detail)), cell("Listener", ...who), cell("Called", listener ? called : ""));
   };
-  const routes = about.routes.map((route) => row("User sends request", `${route.method} ${route.path}`, route.listener));
+  const routes = about.routes.map((route) => row("User sends request", route.name, route.listener));
   const listeners = (event) => (event.listeners.length ? event.listeners : [null]);
   const events = about.events.flatMap((event) => listeners(event).map((each) => row(event.name, event.about, each)));
   fill($("#who"), [...routes, ...events]);
@@ -350,56 +339,9 @@ setInterval(() => { // in batches, so that a screen reader can follow
   unsaid = [];
 }, 3000);
 
-// Forms and buttons that make something happen.
+// Buttons that make something happen.
 
 const NO_ANSWER = "The app doesn't answer; look at your terminal.";
-const fresh = (text) => text.replace(/[0-9a-f]{8}-[0-9a-f-]{27}/g, (id) => crypto.randomUUID?.() ?? id);
-
-function form(node, choices, chosen, send) {
-  const { choice, body } = node.elements;
-  const [result, value] = [node.querySelector(".result"), choice.value];
-  const current = () => choices.find((each) => each.name === choice.value);
-  choice.replaceChildren(...choices.map(({ name }) => el("option", { value: name, text: name })));
-  if (choices.some(({ name }) => name === value)) choice.value = value;
-  choice.onchange = () => {
-    body.value = fresh(current()?.sample ?? "");
-    body.parentElement.hidden = !current()?.sample;
-    if (current()) chosen(current());
-  };
-  choice.onchange();
-  node.onsubmit = async (event) => {
-    event.preventDefault();
-    try {
-      if (!body.parentElement.hidden) JSON.parse(body.value);
-      const [status, text, said] = await send(current(), body.value);
-      const errors = status === 422 ? [JSON.parse(text).detail].flat() : [];
-      body.ariaInvalid = String(status === 422);
-      result.textContent = errors.map(({ loc, msg }) => `${loc?.at(-1)}: ${msg}`).join("; ") || said;
-    } catch (error) {
-      body.ariaInvalid = String(error instanceof SyntaxError);
-      result.textContent = error instanceof SyntaxError ? `This must be JSON: ${error.message}` : NO_ANSWER;
-    }
-    say(result.textContent);
-  };
-}
-
-function showForms() {
-  const [request, emit] = [$("#request"), $("#emit")];
-  const routes = about.routes.map((route) => ({ ...route, name: `${route.method} ${route.path}` }));
-  form(request, routes, (route) => { request.elements.path.value = route.path; }, async (route, body) => {
-    const json = route.sample ? { headers: { "Content-Type": "application/json" }, body } : {};
-    const response = await fetch(at(request.elements.path.value), { method: route.method, ...json });
-    const text = await response.text();
-    return [response.status, text, `${response.status} ${text.slice(0, 300)}`];
-  });
-  const types = about.events.filter((event) => event.sample);
-  form(emit, types, (type) => put(emit.querySelector(".about"), type.about), async (type, body) => {
-    const { status, text, data } = await api("lesson/events", `{"type": ${JSON.stringify(type.name)}, "fields": ${body}}`);
-    const failed = data?.failures?.length ? `Emitted, and ${data.failures.join("; ")}` : "";
-    return [status, text, failed || (status === 200 ? "Emitted. Its rows are in the table of all steps." : `${status} ${text}`)];
-  });
-}
-
 function moment(number, act) {
   const button = $(`#moment-${number}`);
   const result = button.nextElementSibling;
