@@ -21,7 +21,6 @@ ANSWERS = ROOT / "answers.toml"
 QUIZ = Path(__file__).with_name("quiz.toml")
 
 EXECUTION_TABLE = ("Step", "Event", "Listener Action", "Handler Output", "Next Action")
-VARIABLE_TRACKER = ("Variable", "Start", "After Step 1", "After Step 2", "After Step 3", "Final")
 GIVEN_ROWS = ("App starts", "User sends request", "App shuts down", "No event")
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -87,7 +86,7 @@ class Question(BaseModel):
         right = [
             each.letter
             for each in self.choices
-            if each.right or self.code and each.prints == output
+            if each.right or (self.code and each.prints == output)
         ]
         if len(right) != 1:
             raise LessonError(f"quiz.toml, {self.id}: {len(right)} choices say {output!r}.")
@@ -197,11 +196,6 @@ def execution_table(path: Path = TUTORIAL) -> list[dict[str, str]]:
     return [row.cells for row in table(EXECUTION_TABLE, path) if not row.problem]
 
 
-def variable_tracker(path: Path = TUTORIAL) -> list[dict[str, str]]:
-    """Return the rows of the variable tracker: `event` and `handler_output`."""
-    return [row.cells for row in table(VARIABLE_TRACKER, path)]
-
-
 # The quiz
 
 
@@ -265,26 +259,6 @@ def printed(code: str) -> str:
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
         raise LessonError("What the quiz runs doesn't run just now; fix app/ first.") from None
     return "\n".join([*done.stdout.decode().splitlines(), ""])
-
-
-def as_markdown() -> str:
-    """Return the quiz as TUTORIAL.md shows it, the explanations folded away."""
-    parts = []
-    for question in questions():
-        title = f"### Question {question.id.removeprefix('q')}"
-        if question.after or question.code:
-            title = f"Then, as `{question.id}`:" if question.after else f"### As `{question.id}`"
-        code = f"\n\n```python\n{question.code.strip()}\n```" if question.code else ""
-        choices = "\n".join(f"- **{choice.letter}** {choice.text}" for choice in question.choices)
-        whys = "\n".join(
-            f"- **{choice.letter}** is {mark(question, choice.letter).state}. {choice.why}"
-            for choice in question.choices
-        )
-        parts.append(
-            f"{title}\n\n{question.text}{code}\n\n{choices}\n\nHint: {question.hint}\n\n"
-            f"<details>\n<summary>What each choice means</summary>\n\n{whys}\n\n</details>\n"
-        )
-    return "\n".join(parts)
 
 
 def _blocks(path: Path, kind: str) -> Iterator[tuple[str, Any]]:
@@ -388,7 +362,3 @@ def write_answer(id_: str, answer: str, path: Path = ANSWERS) -> None:
 def _line(text: str, key: str) -> str:
     found = re.search(rf"^\s*\[?[\"']?{re.escape(key)}\b", text, re.M)
     return f", line {text.count(chr(10), 0, found.end()) + 1}" if found else ""
-
-
-if __name__ == "__main__":
-    print(as_markdown())

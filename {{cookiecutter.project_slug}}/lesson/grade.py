@@ -9,7 +9,6 @@ import csv
 import os
 import re
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path

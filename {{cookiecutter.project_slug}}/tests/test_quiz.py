@@ -1,4 +1,7 @@
-"""The quiz: answers are looked up, a question without one answer is refused with its place."""
+"""The quiz: answers are looked up, a question without one answer is refused with its place.
+
+Run as a program, it prints the quiz for TUTORIAL.md: uv run python -m tests.test_quiz
+"""
 
 import re
 from pathlib import Path
@@ -12,7 +15,6 @@ from lesson.course import (
     LessonError,
     Question,
     Verdict,
-    as_markdown,
     execution_table,
     mark,
     predictions,
@@ -143,11 +145,31 @@ def test_broken_toml_says_its_line(quiz_toml: Path) -> None:
         questions(quiz_toml)
 
 
+def as_markdown() -> str:
+    """Return the quiz as TUTORIAL.md shows it, the explanations folded away."""
+    parts = []
+    for question in questions():
+        title = f"### Question {question.id.removeprefix('q')}"
+        if question.after or question.code:
+            title = f"Then, as `{question.id}`:" if question.after else f"### As `{question.id}`"
+        code = f"\n\n```python\n{question.code.strip()}\n```" if question.code else ""
+        choices = "\n".join(f"- **{choice.letter}** {choice.text}" for choice in question.choices)
+        whys = "\n".join(
+            f"- **{choice.letter}** is {mark(question, choice.letter).state}. {choice.why}"
+            for choice in question.choices
+        )
+        parts.append(
+            f"{title}\n\n{question.text}{code}\n\n{choices}\n\nHint: {question.hint}\n\n"
+            f"<details>\n<summary>What each choice means</summary>\n\n{whys}\n\n</details>\n"
+        )
+    return "\n".join(parts)
+
+
 def test_the_tutorial_and_the_quiz_say_the_same() -> None:
     section = TUTORIAL.read_text(encoding="utf-8").partition("\n### Question 1\n")
     shown = (section[1] + section[2]).partition("\n\n## ")[0].strip()
 
-    assert shown == as_markdown().strip(), "paste what `python -m lesson.course` prints"
+    assert shown == as_markdown().strip(), "paste what `uv run python -m tests.test_quiz` prints"
 
 
 WRITTEN = """\
@@ -233,3 +255,7 @@ def test_there_is_a_line_for_each_answer() -> None:
     ids = {each.id for each in (*predictions(), *questions())}
 
     assert ids <= set(re.findall(r"^(\w+) *=", ANSWERS.read_text(encoding="utf-8-sig"), re.M))
+
+
+if __name__ == "__main__":
+    print(as_markdown())
