@@ -155,7 +155,8 @@ function sentence() {
   if (connection === "live") {
     const quiet = Math.max(0, Math.floor((Date.now() - quietSince) / 1000));
     const row3 = shutdowns(before()).at(-1)?.handler_output;
-    const last = row3 ? `Row 3 of the last run: ${row3}.` : `The last run was killed, or it crashed: ${KILLED}.`;
+    const why = now.handled ? "still runs, was killed, or crashed" : "was killed, or it crashed"; // another instance?
+    const last = row3 ? `Row 3 of the last run: ${row3}.` : `The last run ${why}: ${KILLED}.`;
     return ["idle", "Idle:", `nothing runs; quiet for ${quiet} s.${cameBack ? ` The app is back. ${last}` : ""}`];
   }
   return {
