@@ -149,12 +149,14 @@ function sentence() {
   if (connection === "live" && now.state !== "running") {
     return ["stopping", "Shutting down:", labels ? `${labels} still runs.` : "the shutdown is complete."];
   }
-  if (connection === "live" && paused) return ["paused", "Paused.", waiting ? `${plural(waiting, "new step")} to show.` : "Nothing new."];
+  const news = waiting ? `${plural(waiting, "new step")} to show.` : "Nothing new.";
+  if (connection === "live" && paused) return ["paused", "Paused.", news];
   if (connection === "live" && labels) return ["running", "Running:", labels];
   if (connection === "live") {
     const quiet = Math.max(0, Math.floor((Date.now() - quietSince) / 1000));
     const row3 = shutdowns(before()).at(-1)?.handler_output;
-    const last = row3 ? `Row 3 of the last run: ${row3}.` : `The last run was killed, or it crashed: ${KILLED}.`;
+    const why = now.handled ? "still runs, was killed, or crashed" : "was killed, or it crashed"; // another instance?
+    const last = row3 ? `Row 3 of the last run: ${row3}.` : `The last run ${why}: ${KILLED}.`;
     return ["idle", "Idle:", `nothing runs; quiet for ${quiet} s.${cameBack ? ` The app is back. ${last}` : ""}`];
   }
   return {
@@ -184,19 +186,19 @@ function showState() {
 function cells(step, event = step.event) {
   const output = [step.handler_output.replace(/^Fails: /, "")];
   if (step.failed) output.unshift(mark("failed", "failed"), " ");
-  return [cell("Event", event, small(step.detail)), cell("Listener Action", step.listener_action),
-    cell("Handler Output", ...output), cell("Next Action", step.next_action)];
+  const texts = [[event, small(step.detail)], [step.listener_action], output, [step.next_action]];
+  return LABELS.map((label, index) => cell(label, ...texts[index]));
 }
 
 function filled(number, step, event) {
-  const when = step.run === now.run ? ["done", `at ${clock(step.time)}`] : ["earlier", `last run, ${clock(step.time)}`];
-  return line(head(String(number), mark(...when)), ...cells(step, event));
+  const when = `${step.run === now.run ? "at" : "last run,"} ${clock(step.time)}`;
+  return line(head(String(number), mark(step.run === now.run ? "done" : "earlier", when)), ...cells(step, event));
 }
 
-function empty(number, text, output = text) {
-  const texts = [text, text, output, text];
-  const row = line(head(String(number), mark("open", text)), ...LABELS.map((label, index) => cell(label, texts[index])));
-  row.classList.add("empty");
+function plain(number, state, word, ...texts) {
+  const said = LABELS.map((label, index) => cell(label, texts[index] ?? word));
+  const row = line(head(String(number), mark(state, word)), ...said);
+  row.classList.toggle("empty", state === "open");
   return row;
 }
 
@@ -211,18 +213,17 @@ function rowSteps(number) {
 function showRows() {
   const rows = [1, 2, 3].flatMap((number) => {
     const found = rowSteps(number).map((step) => filled(number, step));
-    const none = number === 3 && connection === "killed" ? ["none", KILLED] : ["not yet"];
-    return found.length ? found : [empty(number, ...none)];
+    const none = number === 3 && connection === "killed" ? ["none", "none", "none", KILLED] : ["not yet"];
+    return found.length ? found : [plain(number, "open", ...none)];
   });
-  const cellsOf = ["No event", "No listener triggered", "No action", "Idle state"].map((text, at) => cell(LABELS[at], text));
   wasIdle = isIdle();
-  const idle = wasIdle ? line(head("4", mark("done", "now")), ...cellsOf) : empty(4, "not now");
+  const idle = ["done", "now", "No event", "No listener triggered", "No action", "Idle state"];
   const own = about.rows.map((row) => {
     const names = row["Listener Action"].match(/\w+/g) ?? [];
     const step = mine().filter((each) => each.listener && names.includes(short(each.listener))).at(-1);
-    return step ? filled(row.Step, step, row.Event) : empty(row.Step, "not yet");
+    return step ? filled(row.Step, step, row.Event) : plain(row.Step, "open", "not yet");
   });
-  fill($("#rows"), [...rows, idle, ...own]);
+  fill($("#rows"), [...rows, plain(4, ...(wasIdle ? idle : ["open", "not now"])), ...own]);
 }
 
 // Row 4 is a state and not an event: it holds between events.
@@ -233,15 +234,17 @@ function isIdle() {
 
 function showTracker() {
   const shown = [1, 2, 3].map((number) => rowSteps(number).at(-1));
-  const notes = shown.map((step) => small(!step ? "" : step.run !== now.run ? "last run" : step.step === 2 ? step.detail : ""));
-  const message = ({ value }) => {
-    try { return JSON.stringify(JSON.parse(value).message ?? JSON.parse(value)); } catch { return JSON.stringify(value); }
+  const none = (step) => (step ? code("None") : mark("open", "not yet"));
+  const output = (text) => { // a JSON answer's message, if it has one
+    try { return JSON.parse(text).message ?? JSON.parse(text); } catch { return text; }
   };
-  const row = (name, pick) => line(head(code(name)), cell("Start", code("None")),
-    ...shown.map((step, index) => cell(`After Step ${index + 1}`,
-      step ? code(step.value === null && pick === message ? "None" : pick(step)) : mark("open", "not yet"), notes[index].cloneNode(true))),
-    cell("Final", shown[2] ? code("None") : mark("open", "not yet"), notes[2].cloneNode(true)));
-  fill($("#variables"), [row("event", (step) => JSON.stringify(step.type.toLowerCase())), row("handler_output", message)]);
+  const held = (step, text) => (step && text !== null ? code(JSON.stringify(text)) : none(step));
+  const note = (step) => small(!step ? "" : step.run !== now.run ? "last run" : step.step === 2 ? step.detail : "");
+  const row = (name, value) => line(head(code(name)), cell("Start", code("None")),
+    ...shown.map((step, index) => cell(`After Step ${index + 1}`, held(step, step && value(step)), note(step))),
+    cell("Final", none(shown[2]), note(shown[2])));
+  const event = row("event", (step) => step.type.toLowerCase());
+  fill($("#variables"), [event, row("handler_output", (step) => output(step.value))]);
 }
 
 function showLog() {
@@ -249,14 +252,16 @@ function showLog() {
   const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
   const focused = box.contains(document.activeElement) && document.activeElement.ariaLabel;
   const shown = steps.slice(-SHOWN);
-  fill($("#log"), shown.flatMap((step, index) => (step.run === shown[index - 1]?.run ? [logRow(step)] : [runRow(step.run), logRow(step)])));
+  const first = (step, index) => step.run !== shown[index - 1]?.run;
+  fill($("#log"), shown.flatMap((step, index) => [...(first(step, index) ? [runRow(step.run)] : []), logRow(step)]));
   if (focused) $$("#log button").find((button) => button.ariaLabel === focused)?.focus();
   if (atEnd) box.scrollTop = box.scrollHeight;
 }
 
 function runRow(run) {
   const text = `${run === now.run ? "This run" : "The last run"}: ${process(run)}`;
-  return el("tr", { role: "row", class: "run" }, el("th", { scope: "rowgroup", colspan: "6", role: "rowheader", text }));
+  const heading = el("th", { scope: "rowgroup", colspan: "6", role: "rowheader", text });
+  return el("tr", { role: "row", class: "run" }, heading);
 }
 
 function logRow(step) {
@@ -276,7 +281,8 @@ function again(step) {
   const sent = JSON.stringify({ type: step.type, fields: step.fields });
   const onclick = get ? () => fetch(at(step.detail.slice(4))) : () => api("lesson/events", sent);
   if (!get && (!step.fields || ["Startup", "Shutdown"].includes(step.type))) return "";
-  return el("button", { type: "button", "aria-label": `Send no. ${step.sequence} again: ${step.event}`, text: "Again", onclick });
+  const label = `Send no. ${step.sequence} again: ${step.event}`;
+  return el("button", { type: "button", "aria-label": label, text: "Again", onclick });
 }
 
 function showListeners() {
@@ -296,13 +302,14 @@ function showListeners() {
 function showInstances() {
   const handled = now.handled ?? [];
   for (const node of $$("#instances, nav [href='#instances']")) node.hidden = !now.handled;
-  const counts = new Map([[now.run, 0]]);
-  for (const { run } of handled) counts.set(run, (counts.get(run) ?? 0) + 1);
-  const shares = [...counts].map(([run, count]) => `${process(run)}${run === now.run ? " (this page)" : ""} handled ${count}`);
-  put($("#shares"), `Of the last ${handled.length}, ${shares.join(", ")}.`);
-  fill($("#handled"), [...handled].reverse().map((step) => line(head(step.type, small(step.detail)), cell("Listener", code(short(step.listener))),
-    cell("Instance", mark(step.run === now.run ? "done" : "open", process(step.run)), small(step.sent_by ? `sent by process ${step.sent_by}` : "")),
-    cells(step)[2], cell("When", clock(step.time)))));
+  const runs = [...new Set([now.run, ...handled.map(({ run }) => run)])];
+  const share = (run) => `${process(run)} handled ${handled.filter((step) => step.run === run).length}`;
+  put($("#shares"), `This page: ${process(now.run)}. Of the last ${handled.length}, ${runs.map(share).join(", ")}.`);
+  fill($("#handled"), handled.map((step) => line(head(step.type, small(step.detail)),
+    cell("Listener", code(short(step.listener))),
+    cell("Instance", mark(step.run === now.run ? "done" : "open", process(step.run)),
+      small(step.sent_by ? `sent by process ${step.sent_by}` : "")),
+    cells(step)[2], cell("When", clock(step.time)))).reverse());
 }
 
 // The concept flow: each step of the app is played box by box; under load, only the last ones.
@@ -360,13 +367,14 @@ moment(1, async () => {
   const called = async () => (await recorded()).filter((step) => step.detail === "GET /" && step.listener).length;
   const earlier = plural(await called(), "time");
   const { status } = await fetch(at("/"));
-  return `Before: called ${earlier}. The event occurred. Now: ${plural(await called(), "time")}. It answered ${status}.`;
+  const later = plural(await called(), "time");
+  return `Before: called ${earlier}. The event occurred. Now: ${later}. It answered ${status}.`;
 });
 
 moment(2, async () => {
   const earlier = new Set((await recorded()).map(key));
   const { status } = await api("orders", '{"item": "tea", "quantity": 1}');
-  if (now.handled) return `Answered ${status}. The broker delivers OrderPlaced to each listener, on one of the instances.`;
+  if (now.handled) return `Answered ${status}. The broker delivers OrderPlaced to each listener.`;
   const rows = (await recorded()).filter((step) => !earlier.has(key(step)) && step.type === "OrderPlaced");
   const names = rows.map((step) => (step.listener ? short(step.listener) : "nobody")).join(", ");
   return `Answered ${status}. One OrderPlaced made ${plural(rows.length, "row")}: ${names}.`;
@@ -376,7 +384,8 @@ moment(3, async (tell) => {
   const earlier = (await recorded()).length;
   for (let left = 5; left; left--) { tell(`Waiting. ${left} s left`); await pause(1000); }
   const added = (await recorded()).length - earlier;
-  return added ? `${plural(added, "step")} happened meanwhile.` : "Five seconds, no event, no row. No handler ran; the app waits.";
+  const nothing = "Five seconds, no event, no row. No handler ran; the app waits.";
+  return added ? `${plural(added, "step")} happened meanwhile.` : nothing;
 });
 
 $("#pause").onclick = () => {
@@ -427,8 +436,8 @@ function showPredictions() {
   $$(".prediction").forEach((node, index) => {
     const guess = node.querySelector("input").value.trim();
     const happened = outcome(about.predictions[index]);
-    put(node.querySelector(".compare"), !guess ? "Write your prediction, then see what happens."
-      : happened ? `You predicted: ${guess}. What happened: ${happened}` : "It hasn't happened yet. Make it happen, then compare.");
+    const told = happened ? `What happened: ${happened}` : "It hasn't happened yet. Make it happen, then compare.";
+    put(node.querySelector(".compare"), guess ? `You predicted: ${guess}. ${told}` : "Write your prediction first.");
   });
 }
 
@@ -467,8 +476,8 @@ function showAfter() {
 
 for (const table of $$("table")) {
   table.setAttribute("role", "table");
-  const width = (name) => (["Step", "When"].includes(name) ? "s" : null);
-  const heads = table.dataset.columns.split("|").map((text) => el("th", { scope: "col", role: "columnheader", "data-width": width(text), text }));
+  const heads = table.dataset.columns.split("|").map((text) => el("th", { scope: "col", role: "columnheader", text }));
+  heads.filter(({ textContent }) => ["Step", "When"].includes(textContent)).forEach((th) => th.classList.add("narrow"));
   table.append(el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...heads)));
 }
 setInterval(() => { if (connection === "live" && !paused) showState(); }, 1000);
