@@ -26,11 +26,12 @@ Mark = str | Verdict | None  # a sentence that says what's wrong, a verdict, or 
 
 def marks(app: Probe) -> Iterator[tuple[str, Mark]]:
     """Yield the id of each exercise and its mark; those about orders first, as a route may hang."""
+    broken = unsent(app.recorder.run, app.events.Event)  # when it started
     two = app.order(2)
     placed = app.order_of(two)
     receipt = find_receipt(placed)
     used: set[type] = set()
-    broken = why_no_order(app, two)
+    broken = broken or why_no_order(app, two)
     yield "exercise1", broken or second_listener(app, placed, receipt)
     if placed and not broken:
         nine, ten, more = map(app.order, (9, 10, 25))
@@ -58,13 +59,12 @@ def why_no_order(app: Probe, run: Run) -> str:
     place = where(run.endpoint)
     if run.error and (is_circle(run.error) or not run.failures()):
         return explain(run.error, run.steps[-1].place if run.steps else place)
-    if not app.order_of(run):
-        told = f" {refusal(run)}" if run.status >= 400 else ""
-        return unsent(run, app.events.OrderPlaced) or say(
-            "no_order", place, who=name(run.endpoint), refusal=told
-        )
     if run.status != 201 and not run.failures():
-        return say("not_201", place, status=run.status, refusal=refusal(run))
+        words = {"request": run.request, "status": run.status, "refusal": refusal(run)}
+        return say("refused", place, **words)
+    if not app.order_of(run):
+        placed = app.events.OrderPlaced
+        return unsent(run, placed) or say("no_order", place, who=name(run.endpoint))
     return ""
 
 
