@@ -301,13 +301,13 @@ def members(app: Probe, *kinds: type) -> Iterator[tuple[str, Any, str]]:
 
 def uses(function: str, *kinds: type) -> str:
     """Return the place of the first such syntax in a function of orders.py; "" if it has none."""
-    found = getattr(sys.modules.get("app.handlers.orders"), function, None)
+    found: Any = getattr(sys.modules.get("app.handlers.orders"), function, None)
     if not hasattr(found, "__code__"):
         return ""
     lines, first = inspect.getsourcelines(found)
-    nodes: list[Any] = [each for each in ast.walk(ast.parse("".join(lines)))]
-    numbers = [node.lineno + first - 1 for node in nodes if isinstance(node, kinds)]
-    return f"app/handlers/orders.py, line {numbers[0]}" if numbers else ""
+    tree = ast.walk(ast.parse("".join(lines)))
+    node: Any = next((node for node in tree if isinstance(node, kinds)), None)
+    return f"app/handlers/orders.py, line {node.lineno + first - 1}" if node else ""
 
 
 def name(listener: Any) -> str:
@@ -330,9 +330,9 @@ def main() -> None:
 
     def mark(app: Probe) -> None:
         for id_, found in marks(app):
-            state = "wrong" if found else "not yet"
-            verdict = found if isinstance(found, Verdict) else Verdict(state, found or "")
-            tell(id=id_, state=verdict.state, sentence=verdict.sentence)
+            if not isinstance(found, Verdict):
+                found = Verdict("wrong" if found else "not yet", found or "")
+            tell(id=id_, state=found.state, sentence=found.sentence)
 
     if problem := Probe(tell).look(mark):
         tell(broken=problem)
