@@ -305,10 +305,11 @@ function showInstances() {
   const runs = [...new Set([now.run, ...handled.map(({ run }) => run)])];
   const share = (run) => `${process(run)} handled ${handled.filter((step) => step.run === run).length}`;
   put($("#shares"), `This page: ${process(now.run)}. Of the last ${handled.length}, ${runs.map(share).join(", ")}.`);
+  const note = (step) => [step.run === now.run && "this page", step.sent_by && `sent by process ${step.sent_by}`]
+    .filter(Boolean).join(", ");
   fill($("#handled"), handled.map((step) => line(head(step.type, small(step.detail)),
     cell("Listener", code(short(step.listener))),
-    cell("Instance", mark(step.run === now.run ? "done" : "open", process(step.run)),
-      small(step.sent_by ? `sent by process ${step.sent_by}` : "")),
+    cell("Instance", mark(step.run === now.run ? "done" : "open", process(step.run)), small(note(step))),
     cells(step)[2], cell("When", clock(step.time)))).reverse());
 }
 
@@ -374,7 +375,7 @@ moment(1, async () => {
 moment(2, async () => {
   const earlier = new Set((await recorded()).map(key));
   const { status } = await api("orders", '{"item": "tea", "quantity": 1}');
-  if (now.handled) return `Answered ${status}. The broker delivers OrderPlaced to each listener.`;
+  if (now.handled) return `Answered ${status}. The broker delivers it: see which instance handled what.`;
   const rows = (await recorded()).filter((step) => !earlier.has(key(step)) && step.type === "OrderPlaced");
   const names = rows.map((step) => (step.listener ? short(step.listener) : "nobody")).join(", ");
   return `Answered ${status}. One OrderPlaced made ${plural(rows.length, "row")}: ${names}.`;
