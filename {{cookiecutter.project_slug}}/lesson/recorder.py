@@ -306,13 +306,9 @@ class Recorder(bus.Middleware):
 
     # The open pages.
 
-    def enter(self, state: str) -> None:
-        """Note that the app is "stopping" or "stopped"."""
-        self.state = state
-        self.tell()
-
-    def tell(self) -> None:
-        """Tell all open pages that something changed."""
+    def tell(self, state: str = "") -> None:
+        """Tell all open pages that something changed, such as the `state` of the app."""
+        self.state = state or self.state
         for page in tuple(self.pages):
             if not page.changed.is_set():
                 page.loop.call_soon_threadsafe(page.changed.set)
