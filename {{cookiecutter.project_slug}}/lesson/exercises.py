@@ -227,7 +227,7 @@ def _run(request: str, raises: bool, **details: Any) -> Run:
         contextlib.redirect_stdout(io.StringIO()),  # of start and shutdown
         TestClient(app, raise_server_exceptions=raises) as client,
         contextlib.redirect_stdout(io.StringIO()) as printed,
-        bus.use(recorder),
+        recorder,
     ):
         response = client.request(request.partition(" ")[0], **details)
     return Run(request, response.status_code, response.text, recorder.steps, printed.getvalue())

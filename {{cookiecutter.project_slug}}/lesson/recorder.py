@@ -83,7 +83,7 @@ class Recorder(bus.Middleware):
         for kept in (self.running, self._latest, self._landmarks, self._calls):
             kept.clear()
         try:
-            with bus.use(self), redirect_stdout(_Stdout(sys.stdout)):
+            with self, redirect_stdout(_Stdout(sys.stdout)):
                 yield
         finally:
             self._write()
