@@ -41,7 +41,11 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
     # % endif
 # % if cookiecutter.broker == "none"
-app = FastAPI(title="{{ cookiecutter.project_name }}", lifespan=lifespan)
+app = FastAPI(
+    title="{{ cookiecutter.project_name }}",
+    lifespan=lifespan,
+    responses={400: {"description": "The body of the request can't be read."}},
+)
 for router in handlers.routers:
     app.include_router(router)
 
@@ -51,7 +55,7 @@ app = FastAPI(
     title="{{ cookiecutter.project_name }}",
     lifespan=lifespan,
     exception_handlers=health.exception_handlers,
-    responses=health.RESPONSES,
+    responses={400: {"description": "The body of the request can't be read."}} | health.RESPONSES,
 )
 for router in (*handlers.routers, health.router, asyncapi.router):
     app.include_router(router)

@@ -8,10 +8,9 @@ from fastapi.responses import JSONResponse
 
 from app.messaging import delivery
 
-AWAY = "The broker is away, and nothing has happened. Try again later."
 RETRY_AFTER = {"Retry-After": "5"}  # seconds
 ANSWERS: Any = {
-    delivery.EventNotStored: (503, AWAY, RETRY_AFTER),
+    delivery.EventNotStored: (503, "The broker is away. Try again later.", RETRY_AFTER),
     delivery.EventTooLarge: (413, "The event is too large for the broker.", {}),
 }
 RESPONSES: Any = {status: {"description": detail} for status, detail, _ in ANSWERS.values()}
