@@ -54,7 +54,7 @@ for router in handlers.routers:
 app = FastAPI(
     title="{{ cookiecutter.project_name }}",
     lifespan=lifespan,
-    exception_handlers=health.exception_handlers,
+    exception_handlers=dict.fromkeys(health.ANSWERS, health.refuse),
     responses={400: {"description": "The body of the request can't be read."}} | health.RESPONSES,
 )
 for router in (*handlers.routers, health.router, asyncapi.router):

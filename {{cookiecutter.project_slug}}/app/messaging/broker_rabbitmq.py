@@ -1,9 +1,8 @@
 """The adapter for RabbitMQ: a quorum queue for each listener keeps an event until it's acknowledged.
 
-- Exchange SERVICE: an event goes to each queue that is bound to its type.
-- Queues such as SERVICE.OrderPlaced.app.handlers.orders.send_receipt: the events of a listener.
-- Exchange and queue SERVICE.wait.1000: an event waits there for 1000 ms before its next attempt.
-- Queue SERVICE.dead-letters.
+Exchange SERVICE gives an event to each queue that is bound to its type, such as
+SERVICE.OrderPlaced.app.handlers.orders.send_receipt. In SERVICE.wait.1000 an event waits for 1000 ms
+before its next attempt. SERVICE.dead-letters is a queue, too.
 """
 
 import asyncio
@@ -33,7 +32,6 @@ class Broker:
         self.address = address_of(settings.url)
         self.subscriptions = subscriptions
         self.in_hand: set[asyncio.Task[Any] | None] = set()
-        self.stopping = False
         self.connection: Any = None
         self.held: dict[Any, AbstractIncomingMessage] = {}
 
@@ -80,10 +78,8 @@ class Broker:
             self.consumers.append((queue, await queue.consume(partial(self._handle, each))))
 
     async def finish(self) -> None:
-        self.stopping = True
-        for queue, tag in self.consumers:
-            with suppress(*AWAY):
-                await queue.cancel(tag, timeout=1)
+        cancelled = (queue.cancel(tag, timeout=1) for queue, tag in self.consumers)
+        await asyncio.gather(*cancelled, return_exceptions=True)  # RabbitMQ may be away
         while self.in_hand:
             await asyncio.wait([task for task in self.in_hand if task])
 
@@ -116,8 +112,6 @@ class Broker:
                 pass
 
     async def _handle(self, subscription: Subscription, message: AbstractIncomingMessage) -> None:
-        if self.stopping:  # it came before RabbitMQ knew; it goes back when the connection closes
-            return
         self.in_hand.add(task := asyncio.current_task())
         counts = (message.headers.get(name) for name in (FAILED, "x-delivery-count"))
         number = 1 + sum(count for count in counts if isinstance(count, int))

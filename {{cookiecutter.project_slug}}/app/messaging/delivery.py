@@ -6,9 +6,8 @@ import re
 import traceback
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, Field
 
@@ -29,8 +28,7 @@ class EventTooLarge(Exception):
     """The event is over the broker's limit: there's no sense in trying again."""
 
 
-@dataclass(frozen=True, eq=False)
-class Subscription:
+class Subscription(NamedTuple):
     """One listener's subscription to the events of one class."""
 
     event_type: type[IntegrationEvent]

@@ -25,9 +25,6 @@ async def refuse(request: Request, error: Exception) -> Response:
     return JSONResponse({"detail": detail}, status, headers)
 
 
-exception_handlers: Any = dict.fromkeys(ANSWERS, refuse)
-
-
 @router.get("/health")
 async def health(response: Response, verbose: bool = False) -> dict[str, Any]:
     """Say whether the broker is there, and, with ?verbose=1, what each listener has to do."""
