@@ -43,7 +43,21 @@ def test_the_table_of_choices_is_true() -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="the blocks are for sh")
 def test_a_course_from_the_first_day_to_the_grades(tmp_path: Path, repository: Path) -> None:
     """Follow docs/for-instructors.md, but for GitHub; between the steps, a learner works."""
-    make, solved, bundle, clone, back, take, missing, grade, upgrade, again, take_in, fetch, room = (
+    (
+        make,
+        solved,
+        bundle,
+        clone,
+        back,
+        take,
+        missing,
+        grade,
+        upgrade,
+        again,
+        take_in,
+        fetch,
+        room,
+    ) = (
         block.replace(
             "gh:org/evtemplate", ("" if "cruft" in block else "git+") + repository.as_uri()
         )
