@@ -28,16 +28,14 @@ CHOICES = [
     (".github/workflows/lesson.yml", "lesson", LEARNING, ".github/workflows/lesson.yml"),
     ("lesson", "lesson", LEARNING, "lesson"),  # after the files in it
     (".github/workflows/broker.yml", "broker", BROKERS, ".github/workflows/broker.yml"),
-    ("app/broker_nats.py", "broker", ["nats"], "app/broker.py"),
-    ("app/broker_rabbitmq.py", "broker", ["rabbitmq"], "app/broker.py"),
-    ("app/broker_redis.py", "broker", ["redis"], "app/broker.py"),
-    ("app/broker_kafka.py", "broker", ["kafka"], "app/broker.py"),
-    ("app/asyncapi.py", "broker", BROKERS, "app/asyncapi.py"),
-    ("app/bridge.py", "broker", BROKERS, "app/bridge.py"),
-    ("app/cloudevents.py", "broker", BROKERS, "app/cloudevents.py"),
-    ("app/delivery.py", "broker", BROKERS, "app/delivery.py"),
-    ("app/letters.py", "broker", BROKERS, "app/letters.py"),
-    ("tests/test_broker.py", "broker", BROKERS, "tests/test_broker.py"),
+    ("app/messaging/broker_nats.py", "broker", ["nats"], "app/messaging/broker.py"),
+    ("app/messaging/broker_rabbitmq.py", "broker", ["rabbitmq"], "app/messaging/broker.py"),
+    ("app/messaging/broker_redis.py", "broker", ["redis"], "app/messaging/broker.py"),
+    ("app/messaging/broker_kafka.py", "broker", ["kafka"], "app/messaging/broker.py"),
+    ("app/messaging/aiokafka_1038.py", "broker", ["kafka"], "app/messaging/aiokafka_1038.py"),
+    ("app/messaging", "broker", BROKERS, "app/messaging"),  # after the files in it
+    ("app/tracing.py", "broker", BROKERS, "app/tracing.py"),
+    ("tests/test_messaging.py", "broker", BROKERS, "tests/test_messaging.py"),
 ]
 
 # What tools leave in a checkout of the template; cookiecutter copies it.

@@ -1,4 +1,4 @@
-"""What the engine tests add to the generated service: an event, two listeners, a route.
+"""What the brokers' tests add to the generated service: an event, two listeners, a route.
 
 It is copied to app/handlers/. Each listener writes a line to the file JOBS_LOG when it begins and
 when it is done, in one write, so that a line is whole even if the process is killed.
@@ -9,20 +9,19 @@ import os
 import signal
 from pathlib import Path
 
-from app import delivery
-from app.bus import emit, on
-from app.delivery import EventNotStored
-from app.events import SharedEvent
-from app.main import app
+from fastapi import APIRouter
 
-delivery.FIRST_WAIT = float(os.environ.get("JOBS_FIRST_WAIT", "0.1"))
-delivery.LEASE = float(os.environ.get("JOBS_LEASE", "3"))
+from app.bus import emit, on
+from app.events import IntegrationEvent
+from app.messaging.delivery import EventNotStored
+
+router = APIRouter()
 
 mended = Path(os.environ["JOBS_LOG"] + ".mended")
 log = os.open(os.environ["JOBS_LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
 
-class Job(SharedEvent):
+class Job(IntegrationEvent):
     """Work to do."""
 
     number: int
@@ -63,7 +62,7 @@ def second(event: Job) -> None:
     note("second", event, "done")
 
 
-@app.post("/emit")
+@router.post("/emit")
 async def emit_jobs(count: int, start: int = 0, how: str = "ok", width: int = 1) -> int:
     """Emit jobs, `width` at a time; write each that was accepted; return how many were not."""
     numbers = iter(range(start, start + count))
@@ -85,7 +84,7 @@ async def emit_jobs(count: int, start: int = 0, how: str = "ok", width: int = 1)
     return refused
 
 
-@app.post("/emit-one")
+@router.post("/emit-one")
 async def emit_one(number: int, how: str = "ok") -> str:
     event = Job(number=number, how=how)
     await emit(event)
@@ -93,10 +92,10 @@ async def emit_one(number: int, how: str = "ok") -> str:
     return event.id
 
 
-class Step(SharedEvent):
+class Step(IntegrationEvent):
     """One of several steps with the same thing; they belong in order."""
 
-    ordered_by = "thing"
+    partition_key = "thing"
 
     thing: int
     number: int
@@ -108,7 +107,7 @@ async def step(event: Step) -> None:
     note("step", event, "done")
 
 
-@app.post("/steps")
+@router.post("/steps")
 async def take_steps(count: int, start: int, things: int) -> None:
     """Emit `count` steps one after the other, with each of `things` in turn."""
     for number in range(start, start + count):
@@ -117,7 +116,7 @@ async def take_steps(count: int, start: int, things: int) -> None:
         note("accepted", event, "done")
 
 
-class Tick(SharedEvent):
+class Tick(IntegrationEvent):
     """Hardly any work."""
 
 
@@ -129,7 +128,7 @@ async def count_tick(event: Tick) -> None:
     ticks.discard(event.id)
 
 
-@app.post("/tick")
+@router.post("/tick")
 async def tick(count: int, width: int = 10) -> int:
     """Emit ticks and wait until each was handled; return how many were not if nothing moves."""
     numbers = iter(range(count))

@@ -39,7 +39,7 @@ def test_kill_9_in_the_middle_of_10000_events(service: Service) -> None:
     service.wait_for(accepted, 120)
     killed = {each.pid for each in service.instances[1:]}
     assert {note.pid for note in service.begun()} & killed  # they did work
-    assert "Dead letters: 0\n" in service.command("letters").stdout
+    assert "Dead letters: 0\n" in service.command("dead-letters").stdout
 
 
 def test_what_a_killed_instance_had_in_hand_comes_again_with_its_id(service: Service) -> None:
@@ -107,7 +107,7 @@ def test_an_instance_stalls_for_longer_than_the_lease_under_load(service: Servic
     service.wait_for(service.done("accepted"))
     victim.emit(count=100, start=3_000)
     service.wait_for(service.done("accepted"), 30)
-    assert "Dead letters: 0\n" in service.command("letters").stdout
+    assert "Dead letters: 0\n" in service.command("dead-letters").stdout
 
 
 def test_an_instance_comes_while_a_listener_takes_longer_than_the_lease(service: Service) -> None:
@@ -198,18 +198,18 @@ def test_poison(service: Service) -> None:
     healthy = service.done("accepted") - poison
     service.wait_for(healthy, 10)  # it starves nothing
     service.wait_for(poison, 10, ["second"])  # the other listener is not concerned
-    listed = service.wait_for_letters(3)
+    listed = service.wait_for_dead_letters(3)
     begun = Counter(note.id for note in service.begun() if note.id in poison)
     assert begun == dict.fromkeys(poison, 5)
     for id in poison:
         assert id in listed
     assert listed.count("Job.app.handlers.jobs.first") == 3
-    assert listed.count("tries: 5") == 3
+    assert listed.count("attempts: 5") == 3
     assert listed.count("ValueError: this never works") == 3
 
 
 def test_waits_grow(service: Service) -> None:
-    instance = service.start(JOBS_FIRST_WAIT="0.5", JOBS_LEASE="10")
+    instance = service.start(BROKER_BACKOFF="0.5", BROKER_LEASE="10")
     instance.emit(count=1, how="poison")
     times: list[float] = []
 
@@ -227,18 +227,18 @@ def test_replay_reaches_only_the_listener_that_failed(service: Service) -> None:
     instance = service.start()
     instance.emit(count=2, how="mend")
     ids = sorted(service.done("accepted"))
-    service.wait_for_letters(2)
+    service.wait_for_dead_letters(2)
     Path(f"{service.log}.mended").touch()
 
-    assert "nothing was sent" in service.command("replay", "no-such-id").stderr
-    assert service.command("replay", ids[0]).stdout == "Sent again: 1\n"
+    assert "Nothing was replayed" in service.command("replay", "no-such-id").stderr
+    assert service.command("replay", ids[0]).stdout == "Replayed: 1\n"
     service.wait_for({ids[0]}, 20)
     assert ids[1] not in service.done("first")
-    assert "Dead letters: 1\n" in service.command("letters").stdout
-    assert service.command("replay").stdout == "Sent again: 1\n"
+    assert "Dead letters: 1\n" in service.command("dead-letters").stdout
+    assert service.command("replay").stdout == "Replayed: 1\n"
     service.wait_for(set(ids), 20)
 
-    assert "Dead letters: 0\n" in service.command("letters").stdout
+    assert "Dead letters: 0\n" in service.command("dead-letters").stdout
     assert sum(note.who == "second" for note in service.notes()) == 2
 
 
@@ -252,11 +252,11 @@ def test_an_event_that_ends_the_process_is_given_up(service: Service) -> None:
         nonlocal listed
         if not service.instances[-1].runs:
             service.new()
-        listed = service.command("letters").stdout
+        listed = service.command("dead-letters").stdout
         return "Job.app.handlers.jobs.first" in listed
 
     until(given_up, 90, lambda: f"{listed}\n{service}")
-    assert "ended with the process" in listed
+    assert "the process ended" in listed
     survivor = service.start()
     survivor.emit(count=5, start=1)
     healthy = {note.id for note in service.notes() if note.number > 0}
@@ -322,7 +322,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 async def main(url, name):
     admin = AIOKafkaAdminClient(bootstrap_servers=url.removeprefix("kafka://"))
     await admin.start()
-    again = f"{name}.Job.app.handlers.jobs.first.again"
+    again = f"{name}.Job.app.handlers.jobs.first.retry"
     await admin.create_topics([NewTopic(f"{name}.Job", 12, 1), NewTopic(again, 2, 1)])
     await admin.close()
 asyncio.run(main(*sys.argv[1:]))
@@ -334,7 +334,7 @@ asyncio.run(main(*sys.argv[1:]))
     service.wait_for({"A", "B"}, 20, ["first"])
     assert not service.done("second")  # which is new
     instance.emit(count=1, start=2, how="poison")  # and what had too few partitions has them now
-    assert "tries: 5" in service.wait_for_letters(1)
+    assert "attempts: 5" in service.wait_for_dead_letters(1)
 
 
 @pytest.mark.parametrize("name", ["kafka"], indirect=True, scope="session")
@@ -346,7 +346,7 @@ import uvloop
 from aiokafka.conn import create_conn
 from aiokafka.errors import KafkaConnectionError
 from aiokafka.protocol.admin import ListGroupsRequest
-import app.broker
+import app.messaging.broker
 async def main(host, port):
     connection = await create_conn(host, int(port))
     await connection.send(ListGroupsRequest())
@@ -368,22 +368,21 @@ def test_a_connection_to_redis_that_uvloop_has_closed(service: Service) -> None:
     code = """
 import asyncio, sys
 import uvloop
-from app.broker import Engine
-from app.delivery import EventNotStored
-async def main(url):
-    engine = Engine(url, [])
-    await engine.store("Job", "A", b"x")
-    [connection] = engine.redis.connection_pool._available_connections
-    connection._writer.transport.abort()
-    try:
-        await engine.store("Job", "B", b"x")
-    except EventNotStored:
-        print("not stored;", await engine.answers())
-    await engine.close()
-uvloop.run(main(*sys.argv[1:]))
+from app.messaging import connected, delivery
+async def main():
+    async with connected(subscribe=False):
+        await delivery.broker.publish("Job", "A", b"x", "")
+        [connection] = delivery.broker.redis.connection_pool._available_connections
+        connection._writer.transport.abort()
+        try:
+            await delivery.broker.publish("Job", "B", b"x", "")
+        except delivery.EventNotStored:
+            await delivery.broker.ping()
+            print("not stored, and here again")
+uvloop.run(main())
 """
-    said = succeed(service.python, "-c", code, service.url, cwd=service.folder)
-    assert said == "not stored; True\n"
+    said = succeed(service.python, "-c", code, cwd=service.folder, **service.environment)
+    assert said == "not stored, and here again\n"
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to measure")

@@ -1,14 +1,19 @@
 """The lesson: what each answer to `lesson` brings, and what the exercises say to each attempt."""
 
+import os
 import re
 import shutil
+import signal
 import sys
+import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support.cases import cases
+from support.processes import Process, until
 from support.projects import EXERCISES, Bake, Project
 from support.template import PROJECT, QUESTIONS
 
@@ -238,6 +243,85 @@ def test_github_gets_a_summary(student: Project, tmp_path: Path) -> None:
     assert len(rows) == TASKS
     assert all(row.count("|") == 5 for row in rows)
     assert "You said: &lt;b&gt; &#124; x." in rows[0]
+
+
+LOOPS = """
+import os
+
+from app.bus import on
+from app.events import OrderPlaced
+
+
+@on(OrderPlaced)
+async def reserve(event: OrderPlaced) -> None:
+    open("pid", "w").write(str(os.getpid()))
+    while True:
+        pass
+"""
+
+
+def command(student: Project, *options: str) -> Process:
+    plain = {"PYTHONIOENCODING": "utf-8"}
+    return Process(student.python, "-m", "lesson", "check", *options, cwd=student.path, **plain)
+
+
+@pytest.fixture
+def looping(student: Project) -> Iterator[Process]:
+    """The check, at work on a handler that never returns."""
+    student.write("app/handlers/stock.py", LOOPS)
+    check = command(student)
+    yield check
+    check.close()
+
+
+def test_a_loop_is_found_and_the_quiz_comes_first(looping: Process) -> None:
+    start = time.monotonic()
+    looping.start().until(lambda: "[·] print3" in looping.output(), 10)
+    assert "exercise1" not in looping.output()
+
+    assert looping.wait(20) == 0
+    assert time.monotonic() - start < 20
+    assert "app/handlers/stock.py, line 11: POST /orders doesn't come back" in looping.output()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl+Break isn't Ctrl+C")
+def test_ctrl_c_ends_it_at_any_time(looping: Process, student: Project) -> None:
+    pid = student.path / "pid"
+    looping.start().until(lambda: pid.exists() and pid.read_text(encoding="utf-8"))
+
+    assert looping.stop(signal.SIGINT) == 130
+    assert "Traceback" not in looping.output("stderr")
+
+    def gone() -> bool:
+        try:
+            os.kill(int(pid.read_text(encoding="utf-8")), 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    until(gone, 5)
+
+
+def test_watching_says_what_changed_and_what_is_next(student: Project) -> None:
+    check = command(student, "--watch").start()
+    try:
+        check.until(lambda: "Waiting until you save" in check.output())
+        assert "[·] exercise1" in check.output()
+
+        seen = len(check.output())
+        student.edit("answers.toml", 'q1 = ""', 'q1 = "C"')
+        check.until(lambda: check.output().count("Waiting until you save") == 2)
+        news = check.output()[seen:]
+        assert re.search(r"^ *\[✓\] q1 ", news.strip()), news
+        assert "[·] exercise1" not in news
+        assert "\nNext: step1." in news
+
+        student.edit("answers.toml", 'q2 = ""', "q2 = A")
+        check.until(lambda: "answers.toml, line 12: Invalid value" in check.output())
+        student.edit("answers.toml", "q2 = A", 'q2 = "A"')
+        check.until(lambda: "[✓] q2 " in check.output())
+    finally:
+        check.close()
 
 
 # The tutorial cannot drift

@@ -129,7 +129,7 @@ class Probe:
         self.begin("The start of the app")
         if problem := feedback.unreadable():
             return problem
-        sys.stdout = self.recorder  # type: ignore[assignment]
+        sys.stdout = self.recorder
         try:
             names = ("app.bus", "app.events", "app.main")
             self.bus, self.events, main = map(importlib.import_module, names)
@@ -137,7 +137,7 @@ class Probe:
                 return feedback.say("renamed", "app/events.py, line 1")
             self.app = main.app
             self.note_what_is_made()
-            with self.bus.use(self.recorder), self.started() as self.client:
+            with self.recorder, self.started() as self.client:
                 self.find_routes()
                 mark(self)
                 self.begin("The end of the app")
@@ -243,7 +243,7 @@ class Probe:
         """Say where it hangs once a request takes too long, and end this process."""
         while not (self.since and time.monotonic() - self.since > LIMIT):
             time.sleep(0.1)
-        frames = list(sys._current_frames().values())
+        frames: list[Any] = list(sys._current_frames().values())
         for task in asyncio.all_tasks(self.loop) if self.loop else ():
             coroutine: Any = task.get_coro()
             while coroutine is not None:

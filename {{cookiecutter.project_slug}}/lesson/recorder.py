@@ -152,7 +152,7 @@ class Recorder(bus.Middleware):
                 self._file = stack.enter_context(file.open("wb", buffering=0))
             except OSError as error:
                 self._give_up(error)
-            stack.enter_context(bus.use(self))
+            stack.enter_context(self)
             stack.enter_context(redirect_stdout(_Stdout(sys.stdout)))
             yield
 

@@ -1,0 +1,54 @@
+"""With BROKER_URL set, `emit` publishes integration events. Only broker.py knows which broker."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from app import bus
+from app.events import IntegrationEvent
+from app.messaging import cloudevents, delivery, settings
+
+
+@asynccontextmanager
+async def connected(subscribe: bool = True) -> AsyncIterator[None]:
+    """If BROKER_URL is set, let `emit` publish while the block runs; raise BrokerUnavailable."""
+    settings.settings.__init__()  # type: ignore[misc]  # pydantic-settings' way to read it in place
+    if not settings.settings.url:
+        yield
+        return
+    from app.messaging.broker import Broker  # nothing is loaded while BROKER_URL is unset
+
+    loop, event_types = asyncio.get_running_loop(), delivery.event_types()
+    broker = Broker(delivery.subscriptions() if subscribe else [])
+
+    async def publish(event: IntegrationEvent) -> None:
+        if asyncio.get_running_loop() is not loop:  # asyncio.run(emit(event)) in a thread
+            there = asyncio.run_coroutine_threadsafe(publish(event), loop)
+            return await asyncio.wrap_future(there)
+        name, document = type(event).__name__, cloudevents.encode(event)
+        if type(event) not in event_types:
+            raise TypeError(f"{name} didn't exist at the start: define it in app/events.py.")
+        if 0 < (broker.max_bytes or 0) < len(document) + 16_384:  # what a dead letter adds to it
+            raise delivery.EventTooLarge(f"{name}: {len(document)} bytes, of {broker.max_bytes}")
+        key = str(getattr(event, event.partition_key)) if event.partition_key else ""
+        await broker.publish(name, event.id, document, key)
+
+    try:
+        await broker.connect()
+        delivery.broker, bus.publish = broker, publish
+        yield
+    finally:
+        delivery.broker = bus.publish = None
+        await broker.close()
+
+
+@asynccontextmanager
+async def consuming() -> AsyncIterator[None]:
+    """Let this process handle events while the block runs; then finish what's in hand."""
+    if broker := delivery.broker:
+        await broker.consume()
+    try:
+        yield
+    finally:
+        if broker:
+            await broker.finish()

@@ -1,0 +1,49 @@
+"""What this service publishes and consumes: /asyncapi for people, /asyncapi.json for tools."""
+
+import json
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import HTMLResponse
+from pydantic.json_schema import models_json_schema
+
+from app.messaging.cloudevents import CONTENT_TYPE, document_of
+from app.messaging.delivery import event_types, safe, subscriptions
+from app.messaging.settings import EXAMPLE_URL, SERVICE, address_of, settings
+
+PAGE = """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>AsyncAPI</title>
+<link rel="stylesheet" href="CDN/styles/default.min.css"></head><body><div id="page"></div>
+<script src="CDN/browser/standalone/index.js"></script>
+<script>AsyncApiStandalone.render({schema: DOCUMENT}, document.getElementById("page"))</script>
+</body></html>""".replace("CDN", "https://cdn.jsdelivr.net/npm/@asyncapi/react-component@3")
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/asyncapi.json")
+def specification() -> dict[str, Any]:
+    """Return the AsyncAPI 3 document of the events and listeners that are registered now."""
+    protocol, _, host = address_of(settings.url or EXAMPLE_URL).partition("://")
+    models: list[Any] = [(document_of(each), "validation") for each in event_types()]
+    payloads, schemas = models_json_schema(models, ref_template="#/components/schemas/{model}")
+    users = [(each.__name__, each.__name__, "send", each.__doc__) for each, _ in models]
+    users += [(each.name, each.type, "receive", each.listener.__doc__) for each in subscriptions()]
+    messages, channels, operations = {}, {}, {}
+    for (model, _), payload in payloads.items():
+        message = {"name": model.__name__, "contentType": CONTENT_TYPE, "payload": payload}
+        messages[safe(model.__name__)] = message
+    for name, event, action, about in users:
+        place, ref = safe(name), {"event": {"$ref": f"#/components/messages/{safe(event)}"}}
+        channels[place] = {"address": f"{SERVICE}.{place}", "messages": ref}
+        channel = {"$ref": f"#/channels/{place}"}
+        operations[place] = {"action": action, "channel": channel, "description": about or ""}
+    document = {"asyncapi": "3.0.0", "info": {"title": SERVICE, "version": "0.1.0"}}
+    document |= {"servers": {"broker": {"host": host, "protocol": protocol}}}
+    document |= {"channels": channels, "operations": operations}
+    return document | {"components": {"messages": messages, "schemas": schemas.get("$defs", {})}}
+
+
+@router.get("/asyncapi")
+def page() -> HTMLResponse:
+    document = json.dumps(specification()).replace("<", "\\u003c")
+    return HTMLResponse(PAGE.replace("DOCUMENT", document))

@@ -1,0 +1,150 @@
+"""The adapter for NATS: JetStream keeps each event until all consumers have acknowledged it.
+
+Stream SERVICE has the events, in subjects such as SERVICE.OrderPlaced, with retention by interest,
+which lost events before 2.15 when the server was killed. On it is a durable consumer for each
+listener. Stream SERVICE-dead-letters has the dead letters, with a subject for each listener.
+"""
+
+import asyncio
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.errors import Error, MaxPayloadError
+from nats.js import api
+from nats.js.errors import BadRequestError, NotFoundError
+
+from app.messaging import delivery
+from app.messaging.cloudevents import CONTENT_TYPE
+from app.messaging.delivery import Backlog, DeadLetter, EventNotStored, Subscription, safe
+from app.messaging.settings import SERVICE, BrokerUnavailable, address_of, settings
+
+DEAD_LETTERS = f"{SERVICE}-dead-letters"
+AWAY = (Error, OSError, TimeoutError)
+
+
+class Broker:
+    def __init__(self, subscriptions: list[Subscription]) -> None:
+        self.address = address_of(settings.url)
+        self.subscriptions = subscriptions
+        self.client = Client()
+        self.jetstream = self.client.jetstream(timeout=settings.timeout)
+
+    async def connect(self) -> None:
+        errors: list[Exception] = []
+
+        async def keep(error: Exception) -> None:
+            errors.append(error)
+
+        options: Any = {"max_reconnect_attempts": -1, "reconnect_time_wait": 1}
+        try:
+            async with asyncio.timeout(settings.timeout):
+                await self.client.connect(settings.url, error_cb=keep, **options)
+                version = self.client.connected_server_version
+                if (version.major, version.minor) < (2, 15):
+                    raise BrokerUnavailable(f"{self.address} is NATS {version}: it must be 2.15.")
+                for name, keep_for in ((SERVICE, "interest"), (DEAD_LETTERS, "limits")):
+                    config: Any = {"subjects": [f"{name}.>"], "retention": keep_for}
+                    with suppress(BadRequestError):  # it's there, and an operator has changed it
+                        await self.jetstream.add_stream(name=name, **config)
+                for each in self.subscriptions:
+                    await self.jetstream.add_consumer(SERVICE, _consumer(each))
+        except AWAY as error:
+            said = f"No NATS with JetStream at {self.address} ({[*errors, error][0]!r})"
+            raise BrokerUnavailable(f"{said}: start it, or correct BROKER_URL.") from None
+        self.max_bytes = self.client.max_payload
+
+    async def consume(self) -> None:
+        self.running = True
+        many = self.subscriptions * settings.concurrency
+        self.tasks = [asyncio.create_task(self._serve(each)) for each in many]
+
+    async def finish(self) -> None:
+        self.running = False
+        await asyncio.gather(*self.tasks)
+        with suppress(*AWAY):
+            await self.client.flush(1)  # the last acknowledgements
+
+    async def close(self) -> None:
+        with suppress(*AWAY):
+            await self.client.close()
+
+    async def publish(self, event_type: str, event_id: str, document: bytes, key: str) -> None:
+        await self._publish(f"{SERVICE}.{safe(event_type)}", document)
+
+    async def _publish(self, subject: str, document: bytes, letter: str = "") -> None:
+        headers = {"content-type": CONTENT_TYPE} | ({"dead-letter": letter} if letter else {})
+        await self.ping(ask=False)  # else it would wait in a buffer of this process
+        try:
+            await self.jetstream.publish(subject, document, headers=headers)
+        except MaxPayloadError as error:
+            raise delivery.EventTooLarge(f"the limit is {self.max_bytes} bytes") from error
+        except AWAY as error:
+            raise EventNotStored(f"{self.address}: {error!r}") from error
+
+    async def ping(self, ask: bool = True) -> None:
+        if not self.client.is_connected:
+            raise EventNotStored(f"{self.address} is away")
+        if ask:
+            await self.jetstream.stream_info(DEAD_LETTERS)
+
+    async def _serve(self, subscription: Subscription) -> None:
+        pull = await self.jetstream.pull_subscribe_bind(_durable(subscription), SERVICE)
+        while self.running:
+            try:
+                with suppress(TimeoutError):  # there's no event
+                    [message] = await pull.fetch(1, timeout=1)
+                    await self._handle(subscription, message)
+            except Exception as error:  # whatever it is, a listener must go on
+                delivery.log.warning("%s waits for NATS: %r", subscription.name, error)
+                await asyncio.sleep(1)
+
+    async def _handle(self, subscription: Subscription, message: Msg) -> None:
+        """Attempt it; what isn't acknowledged comes again after the lease."""
+        number, renew = message.metadata.num_delivered, message.in_progress
+        outcome = await delivery.attempt(subscription, message.data, number, renew)
+        if isinstance(outcome, DeadLetter):
+            subject = f"{DEAD_LETTERS}.{safe(subscription.name)}"
+            await self._publish(subject, message.data, outcome.header())
+        await (message.nak(delay=outcome) if isinstance(outcome, float) else message.ack())
+
+    async def backlog(self, subscription: Subscription) -> Backlog:
+        found = Backlog()
+        with suppress(NotFoundError):  # no instance has served it yet, or there's nothing to do
+            info = await self.jetstream.consumer_info(SERVICE, _durable(subscription))
+            found.waiting, found.in_hand = info.num_pending or 0, info.num_ack_pending or 0
+            first = info.ack_floor.stream_seq + 1 if info.ack_floor else 1
+            subject = f"{SERVICE}.{safe(subscription.type)}"
+            oldest = await self.jetstream.get_msg(SERVICE, first, subject, next=True)
+            if oldest.time and (found.waiting or found.in_hand):
+                found.oldest = int((datetime.now(UTC) - oldest.time).total_seconds())
+        return found
+
+    async def dead_letters(self) -> list[tuple[int, DeadLetter]]:
+        found = []
+        state = (await self.jetstream.stream_info(DEAD_LETTERS)).state
+        for place in range(max(1, state.first_seq), state.last_seq + 1):
+            with suppress(NotFoundError):  # replayed
+                stored: Any = await self.jetstream.get_msg(DEAD_LETTERS, place)
+                found.append((place, DeadLetter.of(stored.headers["dead-letter"], stored.data)))
+        return found
+
+    async def replay(self, place: int, letter: DeadLetter) -> None:
+        await self._publish(f"{SERVICE}.replay.{safe(letter.listener)}", letter.document)
+        await self.jetstream.delete_msg(DEAD_LETTERS, place)
+
+
+def _durable(subscription: Subscription) -> str:
+    return safe(subscription.name).replace(".", "-")  # NATS allows no dots
+
+
+def _consumer(subscription: Subscription) -> api.ConsumerConfig:
+    places = safe(subscription.type), f"replay.{safe(subscription.name)}"
+    return api.ConsumerConfig(
+        durable_name=_durable(subscription),
+        filter_subjects=[f"{SERVICE}.{place}" for place in places],
+        deliver_policy=api.DeliverPolicy.NEW,  # a new listener gets what comes after it
+        ack_wait=settings.lease,
+    )

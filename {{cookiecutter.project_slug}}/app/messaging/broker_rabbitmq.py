@@ -1,0 +1,166 @@
+"""The adapter for RabbitMQ: a quorum queue for each listener keeps an event until it's acknowledged.
+
+Exchange SERVICE gives an event to each queue that is bound to its type, such as
+SERVICE.OrderPlaced.app.handlers.orders.send_receipt. In SERVICE.wait.1000 an event waits for 1000 ms
+before its next attempt. SERVICE.dead-letters is a queue, too.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from aio_pika import Message, connect_robust
+from aio_pika.abc import AbstractIncomingMessage
+from aio_pika.exceptions import AMQPError, ChannelPreconditionFailed
+
+from app.messaging import delivery
+from app.messaging.cloudevents import CONTENT_TYPE
+from app.messaging.delivery import Backlog, DeadLetter, EventNotStored, Subscription, safe
+from app.messaging.settings import SERVICE, BrokerUnavailable, address_of, settings
+
+DEAD_LETTERS = f"{SERVICE}.dead-letters"
+FAILED = "x-failed-attempts"  # a header; RabbitMQ's own counts the attempts that ended the process
+AWAY = (AMQPError, OSError, RuntimeError, TimeoutError)  # aio-pika says it in all these ways
+
+
+class Broker:
+    max_bytes = 16 * 2**20  # the default of RabbitMQ 4; raise it together with max_message_size
+
+    def __init__(self, subscriptions: list[Subscription]) -> None:
+        self.address = address_of(settings.url)
+        self.subscriptions = subscriptions
+        self.in_hand: set[asyncio.Task[Any] | None] = set()
+        self.connection: Any = None
+        self.held: dict[Any, AbstractIncomingMessage] = {}
+
+    async def connect(self) -> None:
+        # It logs with a stack what we say in a sentence.
+        logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)
+        options: dict[str, Any] = {"timeout": settings.timeout, "reconnect_interval": 1}
+        try:
+            self.connection = await connect_robust(settings.url, **options)
+            self.channel = await self.connection.channel()
+            self.exchange = await self.channel.declare_exchange(SERVICE, durable=True)
+            for each in self.subscriptions:
+                queue = await self._declare_queue(_queue(each.name))
+                await queue.bind(self.exchange, each.type)
+            for number in range(1, settings.max_attempts):
+                await self._declare_wait(_wait(number), number)
+            await self._declare_queue(DEAD_LETTERS)
+        except AWAY as error:
+            said = f"No RabbitMQ at {self.address} ({type(error).__name__})"
+            raise BrokerUnavailable(f"{said}: start it, or correct BROKER_URL.") from None
+
+    async def _declare_queue(self, name: str, **more: Any) -> Any:
+        # `attempt` counts; RabbitMQ 4 would drop an event after 20 deliveries
+        arguments = {"x-queue-type": "quorum", "x-delivery-limit": 2**31 - 1, **more}
+        return await self.channel.declare_queue(name, durable=True, arguments=arguments)
+
+    async def _declare_wait(self, name: str, number: int) -> None:
+        """Make a queue from which RabbitMQ puts an event back into its listener's queue."""
+        arguments = {
+            "x-message-ttl": round(delivery.backoff(number) * 1000),
+            "x-dead-letter-exchange": "",  # by routing key, the name of the listener's queue
+            "x-dead-letter-strategy": "at-least-once",  # the default may lose it on the way
+            "x-overflow": "reject-publish",  # which that strategy needs
+        }
+        queue = await self._declare_queue(name, **arguments)
+        await queue.bind(await self.channel.declare_exchange(name, "fanout", durable=True))
+
+    async def consume(self) -> None:
+        self.consumers = []
+        for each in self.subscriptions:
+            channel = await self.connection.channel()
+            await channel.set_qos(settings.concurrency)
+            queue = await channel.get_queue(_queue(each.name))
+            self.consumers.append((queue, await queue.consume(partial(self._handle, each))))
+
+    async def finish(self) -> None:
+        cancelled = (queue.cancel(tag, timeout=1) for queue, tag in self.consumers)
+        await asyncio.gather(*cancelled, return_exceptions=True)  # RabbitMQ may be away
+        while self.in_hand:
+            await asyncio.wait([task for task in self.in_hand if task])
+
+    async def close(self) -> None:
+        if self.connection:
+            with suppress(*AWAY):
+                await self.connection.close()
+
+    async def publish(self, event_type: str, event_id: str, document: bytes, key: str) -> None:
+        await self._publish(document, self.exchange, event_type, message_id=event_id)
+
+    async def _publish(self, body: bytes, exchange: Any, place: str, **more: Any) -> None:
+        await self.ping(ask=False)
+        message = Message(body, content_type=CONTENT_TYPE, delivery_mode=2, **more)
+        try:  # an event without listeners is no error, so it isn't mandatory
+            async with asyncio.timeout(settings.timeout):
+                await self.channel.ready()  # which takes longer than to reconnect
+                exchange = exchange or self.channel.default_exchange
+                await exchange.publish(message, place, mandatory=False)
+        except AWAY as error:
+            if isinstance(error, ChannelPreconditionFailed) and "larger than" in str(error):
+                raise delivery.EventTooLarge(f"{self.address}: {error}") from error
+            raise EventNotStored(f"{self.address}: {error!r}") from error
+
+    async def ping(self, ask: bool = True) -> None:
+        if not self.connection.connected.is_set():
+            raise EventNotStored(f"{self.address} is away")
+        if ask:
+            async with self.connection.channel():
+                pass
+
+    async def _handle(self, subscription: Subscription, message: AbstractIncomingMessage) -> None:
+        self.in_hand.add(task := asyncio.current_task())
+        counts = (message.headers.get(name) for name in (FAILED, "x-delivery-count"))
+        number = 1 + sum(count for count in counts if isinstance(count, int))
+        try:
+            outcome = await delivery.attempt(subscription, message.body, number)
+            if isinstance(outcome, DeadLetter):
+                headers: Any = {"dead-letter": outcome.header()}
+                await self._publish(message.body, None, DEAD_LETTERS, headers=headers)
+            elif outcome is not None:
+                wait, headers = await self.channel.get_exchange(_wait(number)), {FAILED: number}
+                more = {"headers": headers, "message_id": message.message_id}
+                await self._publish(message.body, wait, _queue(subscription.name), **more)
+            await message.ack()
+        except Exception as error:  # whatever it is, it's delivered again
+            delivery.log.warning("%s waits for RabbitMQ: %r", subscription.name, error)
+            with suppress(*AWAY):
+                await message.nack(requeue=True)
+        finally:
+            self.in_hand.discard(task)
+
+    async def backlog(self, subscription: Subscription) -> Backlog:
+        with suppress(AMQPError):  # no instance has served it yet
+            async with self.connection.channel() as channel:
+                queue = await channel.declare_queue(_queue(subscription.name), passive=True)
+            # RabbitMQ tells its clients neither what is in hand nor how old it is.
+            return Backlog(waiting=queue.declaration_result.message_count, in_hand=None)
+        return Backlog()
+
+    async def dead_letters(self) -> list[tuple[Any, DeadLetter]]:
+        async with self.connection.channel() as channel:
+            found = await self._get_dead_letters(channel)
+            return [(header, DeadLetter.of(header, each.body)) for header, each in found.items()]
+
+    async def _get_dead_letters(self, channel: Any) -> dict[Any, AbstractIncomingMessage]:
+        """Return them by header; RabbitMQ puts them back when the channel is closed."""
+        queue, found = await channel.get_queue(DEAD_LETTERS), {}
+        while message := await queue.get(fail=False):
+            found[message.headers["dead-letter"]] = message
+        return found
+
+    async def replay(self, place: Any, letter: DeadLetter) -> None:
+        self.held = self.held or await self._get_dead_letters(await self.connection.channel())
+        await self._publish(letter.document, None, _queue(letter.listener), message_id=letter.id)
+        await self.held.pop(place).ack()
+
+
+def _queue(listener: str) -> str:
+    return f"{SERVICE}.{safe(listener)}"
+
+
+def _wait(number: int) -> str:
+    return f"{SERVICE}.wait.{round(delivery.backoff(number) * 1000)}"

@@ -1,0 +1,199 @@
+"""The adapter for Redis: a stream for each class of event, and on it a group for each listener.
+
+Redis must keep its data on disk: appendonly yes. FastStream isn't used here: its subscriber loses
+what it can't parse.
+
+Stream SERVICE:OrderPlaced has the events; what all its groups have handled is trimmed. The group
+OrderPlaced.app.handlers.orders.send_receipt has what that listener has in hand or has to attempt
+again; an entry that was idle for the lease goes to whoever claims it.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from app.messaging import delivery
+from app.messaging.delivery import Backlog, DeadLetter, EventNotStored, Subscription, safe
+from app.messaging.settings import SERVICE, BrokerUnavailable, address_of, settings
+
+DEAD_LETTERS = f"{SERVICE}:dead-letters"
+DOCUMENT, LETTER = b"event", b"dead-letter"  # fields
+TO = b"listener"  # a field of a replayed event
+ANYONE = "service"  # instances need no names: what one of them holds is told by its idle time
+POLL = 1.0  # seconds between two looks for what is due again
+TRIM = 5.0  # seconds between two looks for what can be trimmed
+AWAY = (RedisError, OSError, RuntimeError)  # the last is uvloop's, for a connection just closed
+
+
+class Broker:
+    max_bytes = 512 * 2**20
+
+    def __init__(self, subscriptions: list[Subscription]) -> None:
+        self.address = address_of(settings.url)
+        self.subscriptions = subscriptions
+        # Any: redis-py's types are unions of what all its versions and settings may answer
+        self.redis: Any = Redis.from_url(settings.url, socket_timeout=settings.timeout)
+        self.running = True
+
+    async def connect(self) -> None:
+        try:
+            for each in self.subscriptions:
+                await self._make_group(each)
+            for name, good in (("appendonly", "yes"), ("maxmemory-policy", "noeviction")):
+                if await self._setting(name) not in ("", good):
+                    delivery.log.warning("Redis can lose events: set %s to %s.", name, good)
+            self.max_bytes = int(await self._setting("proto-max-bulk-len") or self.max_bytes)
+        except AWAY as error:
+            said = f"No Redis at {self.address} ({type(error).__name__})"
+            raise BrokerUnavailable(f"{said}: start it, or correct BROKER_URL.") from None
+
+    async def _make_group(self, subscription: Subscription) -> None:
+        stream, group = _stream(subscription.type), subscription.name
+        try:  # a new listener gets what comes after it
+            await self.redis.xgroup_create(stream, group, id="$", mkstream=True)
+        except ResponseError as error:
+            if "BUSYGROUP" not in str(error):  # it's there
+                raise
+
+    async def _setting(self, name: str) -> str:
+        try:
+            return str((await self.redis.config_get(name)).get(name, ""))
+        except ResponseError:  # a hosted Redis doesn't tell
+            return ""
+
+    async def consume(self) -> None:
+        in_hand = self.subscriptions * settings.concurrency
+        self.tasks = [asyncio.create_task(self._serve(each)) for each in in_hand]
+        self.trimming = asyncio.create_task(self._trim())
+
+    async def finish(self) -> None:
+        self.running = False
+        await asyncio.gather(*self.tasks)
+        self.trimming.cancel()
+
+    async def close(self) -> None:
+        await self.redis.aclose()
+
+    async def publish(self, event_type: str, event_id: str, document: bytes, key: str) -> None:
+        await self._add(_stream(event_type), {DOCUMENT: document})
+
+    async def _add(self, stream: str, fields: dict[Any, Any]) -> None:
+        try:
+            await self.redis.xadd(stream, fields)
+        except AWAY as error:
+            raise EventNotStored(f"{self.address}: {error!r}") from error
+
+    async def ping(self) -> None:
+        await self.redis.ping()
+
+    async def _serve(self, subscription: Subscription) -> None:
+        """Handle one entry after the other until `finish`."""
+        while self.running:
+            try:
+                async for entry, fields, number in self._entries(subscription):
+                    await self._handle(subscription, entry, fields, number)
+            except AWAY as error:
+                delivery.log.warning("%s waits for Redis: %r", subscription.name, error)
+                await asyncio.sleep(1)
+                with suppress(*AWAY):
+                    await self._make_group(subscription)  # if Redis came back empty
+
+    async def _entries(self, subscription: Subscription) -> AsyncIterator[tuple[Any, Any, int]]:
+        """Yield what is due again and what is new, in turn, so that neither waits for the other."""
+        stream, group, look_at = _stream(subscription.type), subscription.name, 0.0
+        lease = round(settings.lease * 1000)
+        while self.running:
+            due = []
+            if time.monotonic() >= look_at:
+                due = await self.redis.xpending_range(stream, group, "-", "+", 1, idle=lease)
+                look_at = 0.0 if due else time.monotonic() + POLL
+            for each in due:
+                id, number = each["message_id"], each["times_delivered"] + 1
+                for entry, fields in await self.redis.xclaim(stream, group, ANYONE, lease, [id]):
+                    yield entry, fields, number  # unless another instance was faster
+            if not self.running:
+                return
+            wait = 1 if due else 500  # milliseconds
+            new = await self.redis.xreadgroup(group, ANYONE, {stream: ">"}, 1, block=wait)
+            for _, entries in new:
+                for entry, fields in entries:
+                    yield entry, fields, 1
+
+    async def _handle(
+        self, subscription: Subscription, entry: bytes, fields: Any, number: int
+    ) -> None:
+        stream, group = _stream(subscription.type), subscription.name
+        outcome = None
+        if fields.get(TO, group.encode()) == group.encode():
+            document = fields.get(DOCUMENT, b"")
+            renew = partial(self._set_idle, stream, group, entry)
+            outcome = await delivery.attempt(subscription, document, number, renew)
+        if isinstance(outcome, float):  # it's due when it will have been idle for the lease
+            await self._set_idle(stream, group, entry, settings.lease - outcome)
+            return
+        async with self.redis.pipeline(transaction=True) as pipe:
+            if outcome:
+                pipe.xadd(DEAD_LETTERS, {LETTER: outcome.header(), DOCUMENT: outcome.document})
+            pipe.xack(stream, group, entry)
+            await pipe.execute()
+
+    async def _set_idle(self, stream: str, group: str, entry: bytes, seconds: float = 0) -> None:
+        idle = round(seconds * 1000)
+        await self.redis.xclaim(stream, group, ANYONE, 0, [entry], idle=idle, justid=True)
+
+    async def _trim(self) -> None:
+        """Take out of each stream what all its groups have handled."""
+        while True:
+            await asyncio.sleep(TRIM)
+            with suppress(*AWAY):
+                for event_type in delivery.event_types():
+                    await self._trim_stream(_stream(event_type.__name__))
+
+    async def _trim_stream(self, stream: str) -> None:
+        if not await self.redis.exists(stream):
+            return
+        needed = []
+        for group in await self.redis.xinfo_groups(stream):
+            pending = await self.redis.xpending(stream, group["name"])
+            needed.append(_order(pending["min"] or group["last-delivered-id"]))
+        if needed:
+            milliseconds, number = min(needed)
+            await self.redis.xtrim(stream, minid=f"{milliseconds}-{number}", approximate=True)
+        else:  # nobody listens to these events
+            await self.redis.xtrim(stream, maxlen=0, approximate=False)
+
+    async def backlog(self, subscription: Subscription) -> Backlog:
+        stream, name = _stream(subscription.type), subscription.name.encode()
+        groups = await self.redis.xinfo_groups(stream) if await self.redis.exists(stream) else []
+        for group in groups:
+            if group["name"] == name:
+                pending, after = await self.redis.xpending(stream, name), group["last-delivered-id"]
+                new = await self.redis.xrange(stream, b"(" + after, count=1)
+                waiting = group.get("lag") or 0  # none where Redis lost count of what was trimmed
+                first = pending["min"] or (new[0][0] if new else None)
+                oldest = int(time.time() - _order(first)[0] / 1000) if first else None
+                return Backlog(waiting=waiting, oldest=oldest, in_hand=pending["pending"])
+        return Backlog()  # no instance has served it yet
+
+    async def dead_letters(self) -> list[tuple[bytes, DeadLetter]]:
+        entries = await self.redis.xrange(DEAD_LETTERS)
+        return [(entry, DeadLetter.of(each[LETTER], each[DOCUMENT])) for entry, each in entries]
+
+    async def replay(self, place: bytes, letter: DeadLetter) -> None:
+        await self._add(_stream(letter.type), {DOCUMENT: letter.document, TO: letter.listener})
+        await self.redis.xdel(DEAD_LETTERS, place)
+
+
+def _stream(event_type: str) -> str:
+    return f"{SERVICE}:{safe(event_type)}"
+
+
+def _order(entry: bytes) -> tuple[int, int]:
+    milliseconds, number = entry.split(b"-")
+    return int(milliseconds), int(number)

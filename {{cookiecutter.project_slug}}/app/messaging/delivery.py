@@ -1,0 +1,147 @@
+"""What holds for every broker: who gets an event, how often it's attempted, where it ends."""
+
+import asyncio
+import logging
+import re
+import traceback
+from collections import Counter
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel, Field
+
+from app import bus
+from app.events import IntegrationEvent
+from app.messaging import cloudevents
+from app.messaging.settings import BrokerUnavailable, settings
+
+log = logging.getLogger(__name__)
+broker: Any = None  # the one that's connected
+
+
+class EventNotStored(Exception):
+    """The broker is away or refused the event: nothing has happened, try again later."""
+
+
+class EventTooLarge(Exception):
+    """The event is over the broker's limit: there's no sense in trying again."""
+
+
+class Subscription(NamedTuple):
+    """One listener's subscription to the events of one class."""
+
+    event_type: type[IntegrationEvent]
+    listener: bus.Listener
+    type: str  # of the event, as the document has it
+    name: str  # of the subscription, for people
+
+
+class DeadLetter(BaseModel):
+    """An event that a listener couldn't handle."""
+
+    id: str
+    listener: str  # the name of the subscription
+    type: str
+    error: str
+    attempts: int
+    time: datetime = Field(default_factory=lambda: datetime.now(UTC))
+    document: bytes = Field(b"", exclude=True)  # as it came; `header` has all else, in ASCII
+
+    def header(self) -> str:
+        return self.model_dump_json(ensure_ascii=True)
+
+    @classmethod
+    def of(cls, header: Any, document: bytes | None) -> "DeadLetter":
+        return cls.model_validate_json(header).model_copy(update={"document": document or b""})
+
+
+class Backlog(BaseModel):
+    """What a subscription has to do."""
+
+    waiting: int = 0
+    oldest: int | None = None  # seconds since the oldest event came in; None: none, or not known
+    in_hand: int | None = 0  # being handled, or due for another attempt; None: not known
+    dead_letters: int = 0
+
+
+def event_types() -> list[type[IntegrationEvent]]:
+    """Return the classes of integration events."""
+    found = [IntegrationEvent]
+    for parent in found:  # which grows
+        found += [each for each in parent.__subclasses__() if each not in found]
+    return found[1:]
+
+
+def subscriptions() -> list[Subscription]:
+    """Return one for each listener of each class; raise BrokerUnavailable for a name that can't be."""
+    types = event_types()
+    found = [
+        Subscription(each, listener, each.__name__, f"{each.__name__}.{bus.name_of(listener)}")
+        for each in types
+        for listener in bus.listeners(each)
+    ]
+    names = [each.__name__ for each in types] + [each.name for each in found]
+    for name, count in Counter(names).items():
+        if count > 1 or "<" in name:
+            said = f"{name} names {count} of the listeners and events"
+            raise BrokerUnavailable(f"{said}: give each a def or class of a module to itself.")
+    return found
+
+
+def safe(name: str) -> str:
+    """Return `name` with letters, digits and _.- only, as every broker allows."""
+    return re.sub(r"[^\w.]", lambda found: f"-{ord(found[0]):x}", name, flags=re.ASCII)
+
+
+async def attempt(
+    subscription: Subscription, document: bytes, number: int, renew: Any = None
+) -> float | DeadLetter | None:
+    """Let the listener handle `document`, for attempt `number` (from 1); call `renew` meanwhile.
+
+    Returns None if it's handled, the seconds until the next attempt, or the dead letter to store.
+    """
+    renewing = asyncio.create_task(_renew(renew)) if renew else None
+    try:
+        final = True  # no attempt can change a document
+        if number > settings.max_attempts:
+            raise ChildProcessError(f"the process ended in each of {number - 1} attempts")
+        event, trace = cloudevents.decode(document, subscription.event_type)
+        final = number == settings.max_attempts
+        cloudevents.trace.set(trace)
+        await bus.caller(subscription.listener)(event)
+        return None
+    except (Exception, SystemExit, asyncio.CancelledError) as error:
+        if (task := asyncio.current_task()) and task.cancelling():
+            raise
+        log.exception("%s failed, attempt %s", subscription.name, number)
+        if not final:
+            return backoff(number)
+        said = "".join(traceback.format_exception_only(error)).strip()[:1000]
+        letter: dict[str, Any] = {"id": cloudevents.id_of(document), "listener": subscription.name}
+        letter |= {"type": subscription.type, "error": said.encode(errors="replace").decode()}
+        number = min(number, settings.max_attempts)
+        return DeadLetter(**letter, attempts=number, document=document)
+    finally:
+        if renewing:
+            renewing.cancel()
+
+
+async def _renew(renew: Any) -> None:
+    while True:
+        await asyncio.sleep(settings.lease / 3)
+        with suppress(Exception):  # the broker may be away; the next time counts
+            await renew()
+
+
+def backoff(number: int) -> float:
+    """Return the seconds from attempt `number` to the next one: the lease at most."""
+    return min(settings.backoff * 2.0 ** (number - 1), settings.lease)
+
+
+async def status() -> dict[str, Backlog]:
+    """Return the backlog of each subscription, by name, also of one that's gone but for letters."""
+    found = {each.name: await broker.backlog(each) for each in subscriptions()}
+    for _, letter in await broker.dead_letters():
+        found.setdefault(letter.listener, Backlog()).dead_letters += 1
+    return found

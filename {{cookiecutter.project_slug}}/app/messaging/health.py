@@ -1,0 +1,43 @@
+"""What HTTP clients see of the broker: GET /health, 503 while it's away, 413 for a large event."""
+
+import asyncio
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from app.messaging import delivery
+
+RETRY_AFTER = {"Retry-After": "5"}  # seconds
+ANSWERS: Any = {
+    delivery.EventNotStored: (503, "The broker is away. Try again later.", RETRY_AFTER),
+    delivery.EventTooLarge: (413, "The event is too large for the broker.", {}),
+}
+RESPONSES: Any = {status: {"description": detail} for status, detail, _ in ANSWERS.values()}
+
+router = APIRouter()
+
+
+async def refuse(request: Request, error: Exception) -> Response:
+    """Answer a request whose event couldn't be published."""
+    delivery.log.warning("%s %s: %r", request.method, request.url.path, error)
+    status, detail, headers = ANSWERS[type(error)]
+    return JSONResponse({"detail": detail}, status, headers)
+
+
+@router.get("/health")
+async def health(response: Response, verbose: bool = False) -> dict[str, Any]:
+    """Say whether the broker is there, and, with ?verbose=1, what each listener has to do."""
+    answer: dict[str, Any] = {"status": "ok"}
+    try:
+        if delivery.broker:
+            async with asyncio.timeout(2):
+                await delivery.broker.ping()
+            if verbose:
+                answer["listeners"] = await delivery.status()
+    except Exception as error:
+        delivery.log.warning("The broker is away: %r", error)
+        response.status_code = 503
+        response.headers.update(RETRY_AFTER)
+        answer = {"status": "the broker is away"}
+    return answer

@@ -1,0 +1,53 @@
+"""What the environment says about messaging: BROKER_URL, and how events are delivered."""
+
+import re
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+SERVICE = "{{ cookiecutter.project_slug }}"  # begins the name of all that's ours at the broker
+# % if cookiecutter.broker == "rabbitmq"
+EXAMPLE_URL = "amqp://localhost:5672"
+
+
+# % elif cookiecutter.broker == "redis"
+EXAMPLE_URL = "redis://localhost:6379"
+
+
+# % elif cookiecutter.broker == "kafka"
+EXAMPLE_URL = "kafka://localhost:9092"
+
+
+# % else
+EXAMPLE_URL = "nats://localhost:4222"
+
+
+# % endif
+class BrokerUnavailable(Exception):
+    """The service can't start with this broker. The message says what to do."""
+
+
+class Settings(BaseSettings):
+    """Each field is a variable: BROKER_URL, BROKER_MAX_ATTEMPTS and so on. Times are in seconds."""
+
+    model_config = SettingsConfigDict(env_prefix="BROKER_")
+
+    url: str = ""  # unset: events stay in this process
+    max_attempts: int = Field(5, ge=1)  # after them, an event is a dead letter
+    backoff: float = Field(1.0, gt=0)  # before the second attempt; doubles with each attempt
+    lease: float = Field(30.0, gt=0)  # after it, another instance takes over from a killed one
+    concurrency: int = Field(1, ge=1)  # events that a listener has in hand; 1 keeps their order
+    timeout: float = Field(5.0, gt=0)  # for the broker to store an event
+
+
+settings = Settings.model_construct()  # the defaults, until connected() reads the environment
+
+
+def address_of(url: str) -> str:
+    """Return `url` without user and password; raise BrokerUnavailable if it's not as it should be."""
+    scheme, _, host = EXAMPLE_URL.partition("://")
+    one = r"(\[[\da-fA-F:.]+\]|[^][\s:/?@,]+)(:\d+)?"
+    if found := re.fullmatch(rf"({scheme}s?://)([^/@]*@)?({one}(,{one})*)([/?][^@]*)?", url):
+        return found[1] + found[3]
+    said = f"BROKER_URL must look like {EXAMPLE_URL} or {scheme}://USER:PASSWORD@{host}."
+    raise BrokerUnavailable(f"{said} Write %2F for / and %40 for @ in the password.")
