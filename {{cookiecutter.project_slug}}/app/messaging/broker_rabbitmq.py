@@ -38,16 +38,23 @@ class Broker:
     async def connect(self) -> None:
         # It logs with a stack what we say in a sentence.
         logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)
-        options: dict[str, Any] = {"timeout": settings.timeout, "reconnect_interval": 1}
         try:
-            self.connection = await connect_robust(settings.url, **options)
+            self.connection = await connect_robust(settings.url, timeout=5, reconnect_interval=1)
             self.channel = await self.connection.channel()
             self.exchange = await self.channel.declare_exchange(SERVICE, durable=True)
             for each in self.subscriptions:
                 queue = await self._declare_queue(_queue(each.name))
                 await queue.bind(self.exchange, each.type)
             for number in range(1, settings.max_attempts):
-                await self._declare_wait(_wait(number), number)
+                arguments = {
+                    "x-message-ttl": round(delivery.backoff(number) * 1000),
+                    "x-dead-letter-exchange": "",  # by routing key, the name of a listener's queue
+                    "x-dead-letter-strategy": "at-least-once",  # the default may lose it on the way
+                    "x-overflow": "reject-publish",  # which that strategy needs
+                }
+                queue = await self._declare_queue(_wait(number), **arguments)
+                name, kind = _wait(number), "fanout"
+                await queue.bind(await self.channel.declare_exchange(name, kind, durable=True))
             await self._declare_queue(DEAD_LETTERS)
         except AWAY as error:
             said = f"No RabbitMQ at {self.address} ({type(error).__name__})"
@@ -57,17 +64,6 @@ class Broker:
         # `attempt` counts; RabbitMQ 4 would drop an event after 20 deliveries
         arguments = {"x-queue-type": "quorum", "x-delivery-limit": 2**31 - 1, **more}
         return await self.channel.declare_queue(name, durable=True, arguments=arguments)
-
-    async def _declare_wait(self, name: str, number: int) -> None:
-        """Make a queue from which RabbitMQ puts an event back into its listener's queue."""
-        arguments = {
-            "x-message-ttl": round(delivery.backoff(number) * 1000),
-            "x-dead-letter-exchange": "",  # by routing key, the name of the listener's queue
-            "x-dead-letter-strategy": "at-least-once",  # the default may lose it on the way
-            "x-overflow": "reject-publish",  # which that strategy needs
-        }
-        queue = await self._declare_queue(name, **arguments)
-        await queue.bind(await self.channel.declare_exchange(name, "fanout", durable=True))
 
     async def consume(self) -> None:
         self.consumers = []
@@ -97,8 +93,9 @@ class Broker:
         try:  # an event without listeners is no error, so it isn't mandatory
             async with asyncio.timeout(settings.timeout):
                 await self.channel.ready()  # which takes longer than to reconnect
-                exchange = exchange or self.channel.default_exchange
-                await exchange.publish(message, place, mandatory=False)
+                await (exchange or self.channel.default_exchange).publish(
+                    message, place, mandatory=False
+                )
         except AWAY as error:
             if isinstance(error, ChannelPreconditionFailed) and "larger than" in str(error):
                 raise delivery.EventTooLarge(f"{self.address}: {error}") from error
