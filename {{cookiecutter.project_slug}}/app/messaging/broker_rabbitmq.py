@@ -12,7 +12,6 @@ from functools import partial
 from typing import Any
 
 from aio_pika import Message, connect_robust
-from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import AMQPError, ChannelPreconditionFailed
 
 from app.messaging import delivery
@@ -29,15 +28,13 @@ class Broker:
     max_bytes = 16 * 2**20  # the default of RabbitMQ 4; raise it together with max_message_size
 
     def __init__(self, subscriptions: list[Subscription]) -> None:
-        self.address = address_of(settings.url)
-        self.subscriptions = subscriptions
+        self.address, self.subscriptions = address_of(settings.url), subscriptions
         self.in_hand: set[asyncio.Task[Any] | None] = set()
         self.connection: Any = None
-        self.held: dict[Any, AbstractIncomingMessage] = {}
+        self.held: dict[Any, Any] = {}
 
     async def connect(self) -> None:
-        # It logs with a stack what we say in a sentence.
-        logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)
+        logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)  # it logs stacks
         try:
             self.connection = await connect_robust(settings.url, timeout=5, reconnect_interval=1)
             self.channel = await self.connection.channel()
@@ -46,15 +43,13 @@ class Broker:
                 queue = await self._declare_queue(_queue(each.name))
                 await queue.bind(self.exchange, each.type)
             for number in range(1, settings.max_attempts):
-                arguments = {
-                    "x-message-ttl": round(delivery.backoff(number) * 1000),
-                    "x-dead-letter-exchange": "",  # by routing key, the name of a listener's queue
-                    "x-dead-letter-strategy": "at-least-once",  # the default may lose it on the way
-                    "x-overflow": "reject-publish",  # which that strategy needs
-                }
-                queue = await self._declare_queue(_wait(number), **arguments)
-                name, kind = _wait(number), "fanout"
-                await queue.bind(await self.channel.declare_exchange(name, kind, durable=True))
+                # Back to a listener's queue by routing key, and without a chance of loss on the way.
+                milliseconds = round(delivery.backoff(number) * 1000)
+                name = _queue(f"wait.{milliseconds}")
+                more = {"x-message-ttl": milliseconds, "x-dead-letter-exchange": ""}
+                more |= {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
+                queue = await self._declare_queue(name, **more)
+                await queue.bind(await self.channel.declare_exchange(name, "fanout", durable=True))
             await self._declare_queue(DEAD_LETTERS)
         except AWAY as error:
             said = f"No RabbitMQ at {self.address} ({type(error).__name__})"
@@ -80,9 +75,8 @@ class Broker:
             await asyncio.wait([task for task in self.in_hand if task])
 
     async def close(self) -> None:
-        if self.connection:
-            with suppress(*AWAY):
-                await self.connection.close()
+        with suppress(*AWAY, AttributeError):  # there may be no connection
+            await self.connection.close()
 
     async def publish(self, event_type: str, event_id: str, document: bytes, key: str) -> None:
         await self._publish(document, self.exchange, event_type, message_id=event_id)
@@ -108,7 +102,7 @@ class Broker:
             async with self.connection.channel():
                 pass
 
-    async def _handle(self, subscription: Subscription, message: AbstractIncomingMessage) -> None:
+    async def _handle(self, subscription: Subscription, message: Any) -> None:
         self.in_hand.add(task := asyncio.current_task())
         counts = (message.headers.get(name) for name in (FAILED, "x-delivery-count"))
         number = 1 + sum(count for count in counts if isinstance(count, int))
@@ -118,7 +112,8 @@ class Broker:
                 headers: Any = {"dead-letter": outcome.header()}
                 await self._publish(message.body, None, DEAD_LETTERS, headers=headers)
             elif outcome is not None:
-                wait, headers = await self.channel.get_exchange(_wait(number)), {FAILED: number}
+                name, headers = _queue(f"wait.{round(outcome * 1000)}"), {FAILED: number}
+                wait = await self.channel.get_exchange(name)
                 more = {"headers": headers, "message_id": message.message_id}
                 await self._publish(message.body, wait, _queue(subscription.name), **more)
             await message.ack()
@@ -138,12 +133,11 @@ class Broker:
         return Backlog()
 
     async def dead_letters(self) -> list[tuple[Any, DeadLetter]]:
-        async with self.connection.channel() as channel:
+        async with self.connection.channel() as channel:  # at its end they're put back
             found = await self._get_dead_letters(channel)
             return [(header, DeadLetter.of(header, each.body)) for header, each in found.items()]
 
-    async def _get_dead_letters(self, channel: Any) -> dict[Any, AbstractIncomingMessage]:
-        """Return them by header; RabbitMQ puts them back when the channel is closed."""
+    async def _get_dead_letters(self, channel: Any) -> dict[Any, Any]:
         queue, found = await channel.get_queue(DEAD_LETTERS), {}
         while message := await queue.get(fail=False):
             found[message.headers["dead-letter"]] = message
@@ -157,7 +151,3 @@ class Broker:
 
 def _queue(listener: str) -> str:
     return f"{SERVICE}.{safe(listener)}"
-
-
-def _wait(number: int) -> str:
-    return f"{SERVICE}.wait.{round(delivery.backoff(number) * 1000)}"
