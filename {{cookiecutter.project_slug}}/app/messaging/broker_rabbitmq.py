@@ -1,8 +1,7 @@
 """The adapter for RabbitMQ: a quorum queue for each listener keeps an event until it's acknowledged.
 
-Exchange SERVICE gives an event to each queue that is bound to its type, such as
-SERVICE.OrderPlaced.app.handlers.orders.send_receipt. In SERVICE.wait.1000 an event waits for 1000 ms
-before its next attempt. SERVICE.dead-letters is a queue, too.
+Exchange SERVICE gives an event to the queues bound to its type, such as SERVICE.OrderPlaced.LISTENER.
+In queue SERVICE.wait.1000 it waits for 1000 ms before its next attempt.
 """
 
 import asyncio
@@ -112,9 +111,8 @@ class Broker:
                 headers: Any = {"dead-letter": outcome.header()}
                 await self._publish(message.body, None, DEAD_LETTERS, headers=headers)
             elif outcome is not None:
-                name, headers = _queue(f"wait.{round(outcome * 1000)}"), {FAILED: number}
-                wait = await self.channel.get_exchange(name)
-                more = {"headers": headers, "message_id": message.message_id}
+                wait = await self.channel.get_exchange(_queue(f"wait.{round(outcome * 1000)}"))
+                more = {"headers": {FAILED: number}, "message_id": message.message_id}
                 await self._publish(message.body, wait, _queue(subscription.name), **more)
             await message.ack()
         except Exception as error:  # whatever it is, it's delivered again
