@@ -1,0 +1,365 @@
+"""The course: the tutorial's tables, the questions, and what the learner wrote in answers.toml."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from string import ascii_uppercase
+from typing import Annotated, Any, Literal, TypeVar, get_args
+
+from pydantic import BaseModel, Field, ValidationError
+
+ROOT = Path(__file__).parent.parent
+TUTORIAL = ROOT / "TUTORIAL.md"
+ANSWERS = ROOT / "answers.toml"
+QUIZ = Path(__file__).with_name("quiz.toml")
+
+Column = Literal["Step", "Event", "Listener Action", "Handler Output", "Next Action"]
+EXECUTION_TABLE: tuple[str, ...] = get_args(Column)
+GIVEN_ROWS = ("App starts", "User sends request", "App shuts down", "No event")
+
+Model = TypeVar("Model", bound=BaseModel)
+Text = Annotated[str, Field(min_length=1)]
+
+
+class LessonError(Exception):
+    """A file of the lesson can't be used; the message says which, where and what to do."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table, with its line in the file; `problem` says why it can't be used."""
+
+    line: int
+    cells: dict[str, str]
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the grader says: a state, and a sentence that explains it."""
+
+    state: Literal["not yet", "right", "wrong"]
+    sentence: str
+
+
+class LookUp(BaseModel):
+    """The cell of the execution table that answers: a column, in the row where another one is ..."""
+
+    column: Column
+    where: Column
+    is_: Text = Field(alias="is")
+
+
+class Choice(BaseModel):
+    """A choice: its text, why it's right or wrong, and the cell or the output it stands for."""
+
+    letter: str = ""
+    text: Text
+    why: Text
+    cell: str | None = None
+    prints: str | None = None
+    right: bool = False
+
+
+class Question(BaseModel):
+    """A question with choices. `after` names the question that has to be answered first."""
+
+    id: str = ""
+    text: Text
+    hint: Text
+    choices: list[Choice] = Field(min_length=2, max_length=26)
+    look_up: LookUp | None = None
+    code: str = ""
+    because: "Question | None" = None
+    after: str | None = None
+
+    @property
+    def right(self) -> str:
+        """The letter of the right choice. Runs `code`, if there is any, in its own process."""
+        output = printed(self.code) if self.code else ""
+        right = [
+            each.letter
+            for each in self.choices
+            if each.right or (self.code and each.prints == output)
+        ]
+        if len(right) != 1:
+            raise LessonError(f"quiz.toml, {self.id}: {len(right)} choices say {output!r}.")
+        return right[0]
+
+
+class Prediction(BaseModel):
+    """What a learner predicts before the run, and the `outcome` that the table has for it."""
+
+    id: str
+    text: Text
+    look_up: LookUp
+    outcome: str = ""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a learner wrote, by the id of the question; what was left empty isn't in it."""
+
+    predict: dict[str, str]
+    quiz: dict[str, str]
+
+
+def read(path: Path = TUTORIAL) -> str:
+    """Return the text of a file; raise LessonError if it's missing or isn't UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise LessonError(f"{path.name} is missing; get it back with git.") from None
+    except UnicodeDecodeError:
+        raise LessonError(not_utf8(path.name, path.read_bytes())) from None
+
+
+def not_utf8(name: str, content: bytes) -> str:
+    """Return the sentence about a file that isn't UTF-8, with its first bad line; "" if it is."""
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in content:
+        return f"{name}, line 1: the file is saved as UTF-16; save it as UTF-8 in your editor."
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        what = "this line has a character that isn't UTF-8; save the file as UTF-8 in your editor."
+        return f"{name}, line {line}: {what}"
+    return ""
+
+
+# The tutorial
+
+
+def table(columns: tuple[str, ...], path: Path = TUTORIAL) -> list[Row]:
+    """Return the rows of the table with these `columns`; raise LessonError if there's none."""
+    lines = [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
+        for line in read(path).splitlines()
+    ]
+    if list(columns) not in lines:
+        names = ", ".join(columns)
+        raise LessonError(f"{path.name}: the table with the columns {names} is missing.")
+    start, rows = lines.index(list(columns)) + 2, []  # after the line of dashes
+    for number, cells in enumerate(lines[start:], start + 1):
+        if len(cells) == 1:
+            break
+        what = f"the row has {len(cells)} cells; the table has {len(columns)} columns."
+        problem = "" if len(cells) == len(columns) else what
+        rows.append(Row(number, dict(zip(columns, cells, strict=False)), problem))
+    return rows
+
+
+def given_rows(path: Path = TUTORIAL) -> list[Row]:
+    """Return the four rows that the tutorial comes with; raise LessonError if one is missing."""
+    rows = {row.cells["Event"]: row for row in reversed(table(EXECUTION_TABLE, path))}
+    for event in GIVEN_ROWS:
+        what = f"the execution table has no row with the event '{event}'; get it back with git."
+        if event not in rows or rows[event].problem:
+            line = min(row.line for row in rows.values()) if rows else 1
+            raise LessonError(f"{path.name}, line {line}: {what}")
+    return [rows[event] for event in GIVEN_ROWS]
+
+
+def own_rows(path: Path = TUTORIAL) -> list[Row]:
+    """Return the rows that were added to the execution table, each with its problem, if any.
+
+    A row needs a number that no other row has, and something in every cell.
+    """
+    given, rows = given_rows(path), []
+    taken = {row.cells["Step"]: row.cells["Event"] for row in given}
+    for row in table(EXECUTION_TABLE, path):
+        if row in given:
+            continue
+        number, problem = row.cells["Step"], row.problem
+        free = next(str(n) for n in range(5, 1000) if str(n) not in taken)
+        empty = [column for column, cell in row.cells.items() if not cell]
+        if not problem and number in taken:
+            problem = f"row {number} is '{taken[number]}' already; number this one {free}."
+        elif not problem and not number.isdecimal():
+            problem = f"the step is {number!r}; number the row {free}."
+        elif not problem and empty:
+            problem = f"the row has nothing under {empty[0]}; fill in the cell."
+        taken.setdefault(number, row.cells.get("Event", ""))
+        rows.append(Row(row.line, row.cells, problem))
+    return rows
+
+
+def execution_table(path: Path = TUTORIAL) -> list[dict[str, str]]:
+    """Return the rows of the execution table by their columns, without those that can't be read."""
+    given_rows(path)
+    return [row.cells for row in table(EXECUTION_TABLE, path) if not row.problem]
+
+
+# The quiz
+
+
+def questions(path: Path = QUIZ, rows: list[dict[str, str]] | None = None) -> list[Question]:
+    """Return the questions in order, each answer looked up in `rows` (the tutorial's own).
+
+    Raises LessonError with the place if a question can't be asked or hasn't just one answer.
+    """
+    asked: list[Question] = []
+    for place, data in _blocks(path, "question"):
+        question = _checked(Question, data, place)
+        place = f"{place}, {question.id}"
+        if question.id in [each.id for each in asked]:
+            raise LessonError(f"{place}: another question has this id; choose another.")
+        if question.look_up:
+            cell = _look_up(question.look_up, place, rows)
+            for choice in question.choices:
+                choice.right = choice.cell == cell
+        if because := question.because:
+            because.id, because.after = f"{question.id}_because", question.id
+        for each in filter(None, (question, because)):
+            count = sum(choice.right for choice in each.choices)
+            if not each.code and count != 1:
+                what = f"{each.id} has {count} choices that are right; it must be one."
+                raise LessonError(f"{place}: {what}")
+            for letter, choice in zip(ascii_uppercase, each.choices, strict=False):
+                choice.letter = letter
+            asked.append(each)
+    return asked
+
+
+def predictions(path: Path = QUIZ, rows: list[dict[str, str]] | None = None) -> list[Prediction]:
+    """Return what is to be predicted before the run, each with its outcome looked up."""
+    asked = []
+    for place, data in _blocks(path, "predict"):
+        asked.append(prediction := _checked(Prediction, data, place))
+        prediction.outcome = _look_up(prediction.look_up, place, rows)
+    return asked
+
+
+def mark(question: Question, letter: str | None) -> Verdict:
+    """Return what the grader says to `letter`; None or an empty text is "not yet"."""
+    letter = (letter or "").strip().upper()
+    if not letter:
+        return Verdict("not yet", question.hint)
+    for choice in question.choices:
+        if choice.letter == letter:
+            return Verdict("right" if letter == question.right else "wrong", choice.why)
+    letters = ", ".join(choice.letter for choice in question.choices)
+    return Verdict("wrong", f"{letter[:20]} isn't one of the choices; answer with {letters}.")
+
+
+@cache
+def printed(code: str) -> str:
+    """Return what `code` prints in a Python of its own; raise LessonError if it can't run."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
+    command = [sys.executable, "-W", "ignore", "-c", code]
+    said: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "check": True}
+    try:
+        done = subprocess.run(command, cwd=ROOT, env=environment, timeout=20, **said)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        raise LessonError("What the quiz runs doesn't run just now; fix app/ first.") from None
+    return "\n".join([*done.stdout.decode().splitlines(), ""])
+
+
+def _blocks(path: Path, kind: str) -> Iterator[tuple[str, Any]]:
+    """Yield each [[kind]] of the file with its place, such as "quiz.toml, line 3"."""
+    text = read(path)
+    try:
+        blocks = tomllib.loads(text).get(kind, [])
+    except tomllib.TOMLDecodeError as error:
+        raise LessonError(f"{path.name}: {error}") from None
+    lines = [n for n, line in enumerate(text.splitlines(), 1) if line.strip() == f"[[{kind}]]"]
+    if len(lines) != len(blocks) or not blocks:
+        raise LessonError(f"{path.name}: start each {kind} with a line that says [[{kind}]].")
+    for line, block in zip(lines, blocks, strict=True):
+        yield f"{path.name}, line {line}", block
+
+
+def _checked(model: type[Model], data: Any, place: str) -> Model:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise LessonError(f"{place}, {data.get('id')}: {name}: {first['msg']}.") from None
+
+
+def _look_up(look_up: LookUp, place: str, rows: list[dict[str, str]] | None) -> str:
+    if rows is None:
+        rows = [row.cells for row in given_rows()]
+    found = [row[look_up.column] for row in rows if row[look_up.where] == look_up.is_]
+    if len(found) != 1:
+        count = f"{len(found)} rows" if found else "no row"
+        raise LessonError(
+            f"{place}: {count} of the table where {look_up.where} is {look_up.is_!r}."
+        )
+    return found[0]
+
+
+# The answers
+
+
+def read_answers(path: Path = ANSWERS) -> Answers:
+    """Return the answers in `path`.
+
+    Raises LessonError with the line for broken TOML, an answer without quotes, no such question.
+    """
+    known = {each.id for each in predictions()} | {each.id for each in questions()}
+    text = read(path)
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        at = re.search(r"line (\d+)", str(error))
+        line = int(at[1]) if at else len(text.splitlines())
+        reason = re.sub(r" \(at .*\)", "", str(error))
+        how = 'write each answer between quotes, as in q1 = "A"'
+        raise LessonError(f"{path.name}, line {line}: {reason}; {how}.") from None
+    found: dict[str, dict[str, str]] = {"predict": {}, "quiz": {}}
+    for section, entries in data.items():
+        if section not in found or not isinstance(entries, dict):
+            what = f"{section} doesn't belong here; answers go under [predict] or [quiz]."
+            raise LessonError(f"{path.name}{_line(text, section)}: {what}")
+        for key, value in entries.items():
+            place = f"{path.name}{_line(text, key)}"
+            if key not in known:
+                raise LessonError(f"{place}: there's no question {key}; see TUTORIAL.md.")
+            if not isinstance(value, str):
+                raise LessonError(f'{place}: write it between quotes, as in {key} = "A".')
+            if value.strip():
+                found[section][key] = value.strip()
+    return Answers(**found)
+
+
+def write_answer(id_: str, answer: str, path: Path = ANSWERS) -> None:
+    """Write one answer into `path`; comments and all other lines stay as they are.
+
+    Raises LessonError if the file is broken, or if there's no such question.
+    """
+    section = "predict" if id_ in [each.id for each in predictions()] else "quiz"
+    if section == "quiz" and id_ not in [each.id for each in questions()]:
+        raise LessonError(f"There's no question {id_}.")
+    read_answers(path)
+    answer = " ".join(answer.encode(errors="replace").decode().replace("\x7f", "").split())
+    value = json.dumps(answer, ensure_ascii=False)
+    content = path.read_bytes().decode()  # with its line ends and byte order mark
+    newline = "\r\n" if "\r\n" in content else "\n"
+    text = r"""("(?:\\.|[^"\\\r\n])*"|'[^'\r\n]*')"""
+    entry = re.compile(rf"^([ \t]*{id_}[ \t]*=[ \t]*){text}(?!['\"])", re.M)
+    changed, count = entry.subn(lambda found: found[1] + value, content, count=1)
+    if not count:
+        head, line = re.compile(rf"^\[{section}\][^\r\n]*", re.M), f"{newline}{id_} = {value}"
+        changed = head.sub(lambda found: found[0] + line, content, count=1)
+    draft = path.with_name(f".{path.name}.new")
+    draft.write_bytes(changed.encode())
+    try:
+        if getattr(read_answers(draft), section).get(id_, "") != answer:
+            raise LessonError(f"{path.name}{_line(content, id_)}: write {id_} = {value} by hand.")
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _line(text: str, key: str) -> str:
+    found = re.search(rf"^\s*\[?[\"']?{re.escape(key)}\b", text, re.M)
+    return f", line {text.count(chr(10), 0, found.end()) + 1}" if found else ""
