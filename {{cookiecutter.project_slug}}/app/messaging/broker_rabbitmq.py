@@ -43,8 +43,7 @@ class Broker:
                 await queue.bind(self.exchange, each.type)
             for number in range(1, settings.max_attempts):
                 # Back to a listener's queue by routing key, and without a chance of loss on the way.
-                milliseconds = round(delivery.backoff(number) * 1000)
-                name = _queue(f"wait.{milliseconds}")
+                name = _queue(f"wait.{(milliseconds := round(delivery.backoff(number) * 1000))}")
                 more = {"x-message-ttl": milliseconds, "x-dead-letter-exchange": ""}
                 more |= {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
                 queue = await self._declare_queue(name, **more)
@@ -55,9 +54,9 @@ class Broker:
             raise BrokerUnavailable(f"{said}: start it, or correct BROKER_URL.") from None
 
     async def _declare_queue(self, name: str, **more: Any) -> Any:
-        # `attempt` counts; RabbitMQ 4 would drop an event after 20 deliveries
-        arguments = {"x-queue-type": "quorum", "x-delivery-limit": 2**31 - 1, **more}
-        return await self.channel.declare_queue(name, durable=True, arguments=arguments)
+        # The limit is high because `attempt` counts: RabbitMQ 4 drops an event after 20 deliveries.
+        more |= {"x-queue-type": "quorum", "x-delivery-limit": 2**31 - 1}
+        return await self.channel.declare_queue(name, durable=True, arguments=more)
 
     async def consume(self) -> None:
         self.consumers = []
