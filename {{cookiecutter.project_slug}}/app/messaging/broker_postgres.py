@@ -98,7 +98,7 @@ class Broker:
             sql = text(PUBLISH.replace("$1", ":type").replace("$2", ":document"))
             async with session.info["lock"]:  # tasks of asyncio.gather share the transaction
                 await session.execute(sql, {"type": event_type, "document": document})
-            event.listen(session.sync_session, "after_commit", self._published, once=True)
+            event.listen(session.sync_session, "after_commit", self._published)
             return
         try:
             await self.pool.execute(PUBLISH, event_type, document)
