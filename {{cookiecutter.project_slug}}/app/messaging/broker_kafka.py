@@ -19,28 +19,13 @@ import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from aiokafka import (  # type: ignore[import-untyped]
-    AIOKafkaConsumer,
-    AIOKafkaProducer,
-    ConsumerRebalanceListener,
-    ConsumerRecord,
-    TopicPartition,
-)
-from aiokafka.admin import (  # type: ignore[import-untyped]
-    AIOKafkaAdminClient,
-    NewPartitions,
-    NewTopic,
-)
-from aiokafka.errors import (  # type: ignore[import-untyped]
-    CommitFailedError,
-    IllegalStateError,
-    KafkaError,
-    MessageSizeTooLargeError,
-    for_code,
-)
+import aiokafka  # type: ignore[import-untyped]
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic  # type: ignore[import-untyped]
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError  # type: ignore[import-untyped]
 
 from app.messaging import aiokafka_1038, delivery  # noqa: F401  (the first corrects aiokafka)
 from app.messaging.cloudevents import CONTENT_TYPE
@@ -49,34 +34,31 @@ from app.messaging.settings import SERVICE, BrokerUnavailable, address_of, setti
 
 PARTITIONS = 12  # of each topic of events: so many instances can share one listener's work
 KEEP = 7 * 24 * 3600  # seconds
-MAX_BYTES = (
-    2**20
-)  # of an event, with what Kafka adds; topics of retries and dead letters take twice that
+# The bytes of an event, with what Kafka adds; topics of retries and dead letters take twice that.
+MAX_BYTES = 2**20
 SASL = "PLAIN"  # how to log in; some hosts want SCRAM-SHA-256 or SCRAM-SHA-512
 DEAD_LETTERS = f"{SERVICE}.dead-letters"
 AWAY = (KafkaError, OSError, TimeoutError)
 EXISTS = 36  # Kafka's code for a topic that another instance has just made
-
-T = TypeVar("T")
 
 
 class Broker:
     max_bytes = MAX_BYTES
 
     def __init__(self, subscriptions: list[Subscription]) -> None:
-        self.address = address_of(settings.url)
-        self.subscriptions = subscriptions
+        self.address, self.subscriptions = address_of(settings.url), subscriptions
         self.access = _access(settings.url, self.address)
         self.made: set[str] = set()  # topics that weren't there
         self.partitions: dict[str, int] = {}  # how many each topic has
         self.doubtful = False  # the last event couldn't be stored
-        self.unusable = False  # nor can the next one, by this producer
 
     async def connect(self) -> None:
         # It says ten times a second, with a stack, what we say in a sentence.
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
         self.admin = AIOKafkaAdminClient(**self.access, request_timeout_ms=5000)
-        self.producer = self._new_producer()
+        # One that is idempotent to Kafka comes to an end after some failures (a number is missing).
+        size = {"max_request_size": 2 * MAX_BYTES}
+        self.producer = aiokafka.AIOKafkaProducer(**self.access, acks="all", **size)
         try:
             async with asyncio.timeout(60):
                 await self.admin.start()
@@ -87,10 +69,6 @@ class Broker:
             said = f"No Kafka at {self.address} ({type(error).__name__})"
             raise BrokerUnavailable(f"{said}: start it, or correct BROKER_URL.") from None
 
-    def _new_producer(self) -> Any:
-        options = {"acks": "all", "enable_idempotence": True, "max_request_size": 2 * MAX_BYTES}
-        return AIOKafkaProducer(**self.access, **options)
-
     async def _make_topics(self) -> None:
         """Make the topics that aren't there."""
         days = {"retention.ms": str(KEEP * 1000)}
@@ -98,46 +76,39 @@ class Broker:
         compact = {"cleanup.policy": "compact"}
         topics = [NewTopic(DEAD_LETTERS, 1, -1, {}, topic_configs=compact | large)]
         for each in delivery.event_types():
-            name = _topic(each.__name__)
-            topics.append(NewTopic(name, PARTITIONS, -1, {}, topic_configs=days | normal))
-        retries, count = [_retry(each.name) for each in self.subscriptions], settings.max_attempts
+            name, count = _topic(each.__name__), PARTITIONS
+            topics.append(NewTopic(name, count, -1, {}, topic_configs=days | normal))
+        retries = [_topic(f"{each.name}.retry") for each in self.subscriptions]
+        count = settings.max_attempts
         topics += [NewTopic(name, count, -1, {}, topic_configs=days | large) for name in retries]
         there = await self.admin.describe_topics()
         self.partitions = {each["topic"]: len(each["partitions"]) for each in there}
-        few = {
-            name: NewPartitions(count)
-            for name in retries
-            if 0 < self.partitions.get(name, 0) < count
-        }
+        few = [name for name in retries if self.partitions.get(name, count) < count]
         if few:  # there are more attempts than there used to be
-            await self.admin.create_partitions(few)
+            await self.admin.create_partitions(dict.fromkeys(few, NewPartitions(count)))
         missing = [topic for topic in topics if topic.name not in self.partitions]
         answer = await self.admin.create_topics(missing) if missing else None
         for name, code, *_ in answer.topic_errors if answer else ():
             if code not in (0, EXISTS):
-                raise for_code(code)(name)
+                raise aiokafka.errors.for_code(code)(name)
             if code == 0:
                 self.made.add(name)
 
     async def _place(self, subscription: Subscription) -> None:
         """Let a new listener begin with what comes after it; wait if another instance does that."""
-        group = _group(subscription.name)
-        if _retry(subscription.name) not in self.made:
+        group, topic = _topic(subscription.name), _topic(subscription.type)
+        if _topic(f"{subscription.name}.retry") not in self.made:
             for _ in range(100):
                 if await _soon(lambda: self.admin.list_consumer_group_offsets(group)):
                     return
                 await asyncio.sleep(0.1)
             return  # Kafka has forgotten the group: it begins with the oldest that is kept
-        consumer = AIOKafkaConsumer(**self.access, group_id=group, enable_auto_commit=False)
-        await consumer.start()
-        try:
-            count = self.partitions.get(_topic(subscription.type), PARTITIONS)
-            places = [TopicPartition(_topic(subscription.type), number) for number in range(count)]
+        places = [TopicPartition(topic, at) for at in range(self.partitions.get(topic, PARTITIONS))]
+        options = {"group_id": group, "enable_auto_commit": False}
+        async with AIOKafkaConsumer(**self.access, **options) as consumer:
             ends = await _soon(lambda: consumer.end_offsets(places))
             consumer.assign(places)
             await consumer.commit({at: (end, "0") for at, end in ends.items()})
-        finally:
-            await consumer.stop()
 
     async def consume(self) -> None:
         self.members = [_Member(self, subscription) for subscription in self.subscriptions]
@@ -157,35 +128,21 @@ class Broker:
     async def publish(self, event_type: str, event_id: str, document: bytes, key: str) -> None:
         await self.send(_topic(event_type), document, key.encode() or None)
 
-    async def send(
-        self, topic: str, value: Any, key: Any, number: int | None = None, letter: str = ""
-    ) -> None:
+    async def send(self, topic: str, value: Any, key: Any, number: Any = None, **more: str) -> None:
         """Return once all replicas that are in step have the record; raise EventNotStored."""
         if self.doubtful:
             await self.ping()  # else aiokafka would send it much later
-        headers = [("content-type", CONTENT_TYPE.encode())]
-        if letter:
-            headers.append(("dead-letter", letter.encode()))
+        texts = {"content-type": CONTENT_TYPE} | more
+        headers = [(name.replace("_", "-"), text.encode()) for name, text in texts.items()]
         try:
             async with asyncio.timeout(settings.timeout):
-                if self.unusable:
-                    await self._renew_producer()
                 await self.producer.send_and_wait(topic, value, key, number, headers=headers)
-        except MessageSizeTooLargeError as error:
+        except aiokafka.errors.MessageSizeTooLargeError as error:
             raise delivery.EventTooLarge(f"{topic}: {error}") from error
         except AWAY as error:
             self.doubtful = True
-            self.unusable = not getattr(error, "retriable", True)
             raise EventNotStored(f"{self.address}: {error!r}") from error
         self.doubtful = False
-
-    async def _renew_producer(self) -> None:
-        """Take the place of a producer that is at its end, as after a number out of sequence."""
-        new = self._new_producer()
-        await new.start()
-        old, self.producer, self.unusable = self.producer, new, False
-        with suppress(*AWAY):
-            await old.stop()
 
     async def ping(self) -> None:
         try:
@@ -198,14 +155,13 @@ class Broker:
         found = Backlog(in_hand=None)  # Kafka knows how far a group is, not what it has in hand
         options = {"enable_auto_commit": False, "auto_offset_reset": "earliest"}
         async with AIOKafkaConsumer(**self.access, **options) as consumer:
-            places = await self.admin.list_consumer_group_offsets(_group(subscription.name))
+            places = await self.admin.list_consumer_group_offsets(_topic(subscription.name))
             ends = await _soon(lambda: consumer.end_offsets(list(places)))
             behind = {at: place.offset for at, place in places.items() if place.offset < ends[at]}
             consumer.assign(list(behind))
+            found.waiting = sum(ends[at] - offset for at, offset in behind.items())
             for at, offset in behind.items():
                 consumer.seek(at, offset)
-                found.waiting += ends[at] - offset
-            for at in behind:
                 age = int(time.time() - (await consumer.getone(at)).timestamp / 1000)
                 found.oldest = max(age, found.oldest or 0)
         return found
@@ -226,28 +182,27 @@ class Broker:
         return list(found.items())
 
     async def replay(self, place: bytes, letter: DeadLetter) -> None:
-        await self.send(_retry(letter.listener), letter.document, None, 0)  # it failed no time yet
+        await self.send(
+            _topic(f"{letter.listener}.retry"), letter.document, None, 0
+        )  # it failed no time yet
         await self.send(DEAD_LETTERS, None, place, 0)
 
 
-class _Member(ConsumerRebalanceListener):  # type: ignore[misc]
+class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
     """One listener in this process: a member of its group, with some of the partitions."""
 
     def __init__(self, broker: Broker, subscription: Subscription) -> None:
         self.broker = broker
         self.subscription = subscription
-        self.group = _group(subscription.name)
-        self.retry = _retry(subscription.name)
+        self.group = _topic(subscription.name)
+        self.retry = _topic(f"{subscription.name}.retry")
         self.turns = asyncio.Semaphore(settings.concurrency)
-        self.owned: dict[TopicPartition, _Partition] = {}
-        self.late: dict[TopicPartition, _Partition] = {}  # given up, while an event was in hand
+        self.partitions: list[_Partition] = []
         self.finishing = False
         self.begun = asyncio.Event()
         self.broken = asyncio.Event()
-        self.beginning: asyncio.Task[None] | None = None
-        self.notes: dict[TopicPartition, tuple[int, str]] = {}
+        self.places: dict[TopicPartition, tuple[int, str]] = {}  # to commit
         self.committing = asyncio.Lock()
-        self.next_commit: asyncio.Task[None] | None = None
         self.task = asyncio.create_task(self._serve())
 
     async def _serve(self) -> None:
@@ -262,8 +217,7 @@ class _Member(ConsumerRebalanceListener):  # type: ignore[misc]
                 auto_offset_reset="earliest",
                 session_timeout_ms=lease,  # who is not heard of for so long has been killed
                 heartbeat_interval_ms=lease // 10,
-                rebalance_timeout_ms=lease,
-                request_timeout_ms=lease + 10_000,  # to join may take all of the rebalance
+                rebalance_timeout_ms=10 * lease,  # the group waits so long for what is in hand
                 max_poll_interval_ms=2**31 - 1,  # a slow listener is not a dead one
                 fetch_max_wait_ms=100,  # what comes in for another partition waits so long
             )
@@ -276,7 +230,7 @@ class _Member(ConsumerRebalanceListener):  # type: ignore[misc]
                 self.report(error)
             finally:
                 with suppress(*AWAY):
-                    await self._release(settings.timeout)
+                    await self.on_partitions_revoked()
                 with suppress(*AWAY):
                     await self.consumer.stop()  # else it would stay a member that takes nothing
             await asyncio.sleep(1)
@@ -287,130 +241,82 @@ class _Member(ConsumerRebalanceListener):  # type: ignore[misc]
     async def finish(self) -> None:
         """Take nothing new; return once what is in hand is done and the group is left."""
         self.finishing = True
-        for partition in self.owned.values():
-            partition.leave()
-        for _ in range(settings.concurrency):  # who has all turns knows that nothing is in hand
-            await self.turns.acquire()
+        await self._leave()
         self.task.cancel()
         await asyncio.wait([self.task], timeout=2 * settings.timeout)  # Kafka may be away
 
-    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        await self._release(settings.lease / 2)
+    async def _leave(self) -> list["_Partition"]:
+        """Take nothing new from the partitions; return them once what is in hand is done."""
+        partitions = self.partitions
+        for partition in partitions:
+            partition.leaving = True
+            if not partition.in_hand:
+                partition.task.cancel()
+        if partitions:
+            await asyncio.wait([partition.task for partition in partitions])
+        return partitions
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition] = ()) -> None:
+        """Give up all partitions, each with its place; Kafka lets nobody else have them before."""
+        places = {each.at: each.place for each in await self._leave() if each.place[0] >= 0}
+        self.partitions = []
+        if places:
+            with suppress(CommitFailedError, IllegalStateError):  # somebody else has them
+                await self.consumer.commit(places)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        if not (self.finishing or self.broken.is_set()):  # else this membership ends
-            self.beginning = asyncio.create_task(self._begin(list(assigned)))
-
-    async def _begin(self, assigned: list[TopicPartition]) -> None:
-        """Serve each partition, with what the owner before noted."""
-        admin = self.broker.admin
+        """Serve each partition, from where the owner before was."""
+        admin, group, partitions = self.broker.admin, self.group, list(assigned)
         try:
-            places = await _soon(
-                lambda: admin.list_consumer_group_offsets(self.group, None, assigned)
-            )
-            ends = await _soon(lambda: self.consumer.end_offsets(assigned))
+            places = await _soon(lambda: admin.list_consumer_group_offsets(group, None, partitions))
+            ends = await _soon(lambda: self.consumer.end_offsets(partitions))
         except Exception as error:
             self.report(error)
             self.broken.set()
-            return
-        for at in assigned:
+        if self.finishing or self.broken.is_set():
+            return  # this membership ends
+        for at in partitions:
             offset, note = places.get(at, (-1, ""))
             begun = 0 if offset in (-1, ends[at]) else int(note) if note.isdecimal() else 1
-            late = self.late.pop(at, None)
-            self.owned[at] = _Partition(self, at, (offset, str(begun)), begun, late)
+            self.partitions.append(_Partition(self, at, (offset, str(begun)), begun))
         self.begun.set()
-
-    async def _release(self, seconds: float) -> None:
-        """Give up all partitions, each with a note; what takes longer than `seconds` goes on."""
-        if self.beginning:
-            self.beginning.cancel()
-        partitions, self.owned = self.owned, {}
-        self.late |= partitions
-        for partition in partitions.values():
-            partition.leave()
-        if tasks := [partition.task for partition in partitions.values()]:
-            await asyncio.wait(tasks, timeout=seconds)
-        notes = {}
-        for at, partition in partitions.items():
-            if not partition.task.done():
-                continue
-            if partition.before:  # which this partition was still waiting for
-                self.late[at] = partition.before
-            else:
-                self.late.pop(at, None)
-            if partition.place[0] >= 0:
-                notes[at] = partition.place
-        if notes:
-            with suppress(CommitFailedError, IllegalStateError):  # somebody else has them
-                await self.consumer.commit(notes)
 
     async def commit(self, at: TopicPartition, offset: int, note: str = "") -> None:
         """Return once Kafka knows a partition's place; those of several go in one request."""
-        self.notes[at] = (offset, note)
-        if self.next_commit is None:
-            self.next_commit = asyncio.create_task(self._commit())
-            self.next_commit.add_done_callback(_seen)
-        await asyncio.shield(self.next_commit)
-
-    async def _commit(self) -> None:
+        self.places[at] = (offset, note)
         async with self.committing:
-            notes, self.notes, self.next_commit = self.notes, {}, None
-            await self.consumer.commit(notes)
+            if at in self.places:  # else another partition's request had it
+                places, self.places = self.places, {}
+                await self.consumer.commit(places)
 
 
 class _Partition:
     """One partition while this process has it: in order, one event in hand at most."""
 
-    def __init__(
-        self,
-        member: _Member,
-        at: TopicPartition,
-        place: tuple[int, str],
-        begun: int,
-        before: "_Partition | None",
-    ) -> None:
+    def __init__(self, member: _Member, at: TopicPartition, place: Any, begun: int) -> None:
         self.member = member
         self.at = at
         self.failed = at.partition if at.topic == member.retry else 0
-        self.place = place  # the offset of what comes next, and the note
+        self.place: tuple[int, str] = place  # the offset of what comes next, and the note
         self.begun: int | None = begun  # how often the first one was begun by others
-        self.before = before
-        self.record: ConsumerRecord | None = None  # in hand
-        self.leaving = False
+        self.in_hand = self.leaving = False
         self.task = asyncio.create_task(self._serve())
-
-    def leave(self) -> None:
-        """Take nothing new."""
-        self.leaving = True
-        if self.record is None:
-            self.task.cancel()
 
     async def _serve(self) -> None:
         try:
-            if self.before:
-                await asyncio.wait([self.before.task])
             while not self.leaving:
                 record = await self.member.consumer.getone(self.at)
-                if not self._handled_late(record):
-                    await self._handle(record)
-                self.begun = None
-                self.place = (record.offset + 1, "0")
-                if not self.leaving:  # else who called `leave` says where it stopped
+                await self._handle(record)
+                self.begun, self.in_hand, self.place = None, False, (record.offset + 1, "0")
+                if not self.leaving:  # else who gives the partition up says where it stopped
                     await self.member.commit(self.at, record.offset + 1)
-                    self.record = None
         except (CommitFailedError, IllegalStateError):
             pass  # the group has been shared out anew, or soon will be
         except Exception as error:  # whatever it is, a partition must not end in silence
             self.member.report(error)
             self.member.broken.set()
 
-    def _handled_late(self, record: ConsumerRecord) -> bool:
-        """Say whether `before` did it, after the partition was given up."""
-        last = self.before and self.before.place[0] == record.offset + 1 and self.before.record
-        self.before = None
-        return bool(last and last.timestamp == record.timestamp)
-
-    async def _handle(self, record: ConsumerRecord) -> None:
+    async def _handle(self, record: Any) -> None:
         """Let the listener attempt it; return when it's done, or safe elsewhere."""
         if self.failed:
             wait = delivery.backoff(self.failed)
@@ -418,31 +324,30 @@ class _Partition:
         async with self.member.turns:
             if self.begun is not None:  # from the second on it is known that nobody began it
                 await self.member.commit(self.at, record.offset, str(self.begun + 1))
-            self.record = record
+            self.in_hand = True
             number = 1 + self.failed + (self.begun or 0)
             subscription, document = self.member.subscription, record.value or b""
             outcome = await delivery.attempt(subscription, document, number)
         while outcome is not None:
             try:
-                await self._keep(record, outcome, number)
-                return
+                return await self._keep(record, outcome, number)
             except EventNotStored as error:
                 if self.leaving:
                     raise
                 self.member.report(error)
                 await asyncio.sleep(1)
 
-    async def _keep(self, record: ConsumerRecord, outcome: float | DeadLetter, number: int) -> None:
+    async def _keep(self, record: Any, outcome: float | DeadLetter, number: int) -> None:
         send = self.member.broker.send
         if isinstance(outcome, DeadLetter):
-            place = (self.member.group, *self.at, record.offset, record.timestamp)
+            place = (outcome.listener, *self.at, record.offset, record.timestamp)
             key = " ".join(map(str, place)).encode()  # twice the same, if it has to be said twice
-            await send(DEAD_LETTERS, outcome.document, key, 0, outcome.header())
+            await send(DEAD_LETTERS, outcome.document, key, 0, dead_letter=outcome.header())
         else:
             await send(self.member.retry, record.value, record.key, number)
 
 
-async def _soon(call: Callable[[], Awaitable[T]]) -> T:
+async def _soon(call: Callable[[], Awaitable[Any]]) -> Any:
     """Return what `call` does; what Kafka has just made may not be known everywhere yet."""
     for _ in range(100):
         try:
@@ -454,21 +359,8 @@ async def _soon(call: Callable[[], Awaitable[T]]) -> T:
     return await call()
 
 
-def _seen(task: asyncio.Task[None]) -> None:
-    if not task.cancelled():
-        task.exception()  # which each partition that waits for it has too
-
-
-def _topic(event_type: str) -> str:
-    return f"{SERVICE}.{safe(event_type)}"
-
-
-def _group(listener: str) -> str:
-    return f"{SERVICE}.{safe(listener)}"
-
-
-def _retry(listener: str) -> str:
-    return f"{SERVICE}.{safe(listener)}.retry"
+def _topic(name: str) -> str:
+    return f"{SERVICE}.{safe(name)}"
 
 
 def _access(url: str, address: str) -> dict[str, Any]:
