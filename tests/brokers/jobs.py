@@ -85,17 +85,9 @@ async def emit_jobs(count: int, start: int = 0, how: str = "ok", width: int = 1)
 
 
 @router.post("/emit-one")
-async def emit_one(number: int, how: str = "ok") -> str:
-    event = Job(number=number, how=how)
-    await emit(event)
-    note("accepted", event, "done")
-    return event.id
-
-
-@router.post("/emit-large")
-async def emit_large(size: int) -> None:
-    """Emit a job of so many bytes."""
-    event = Job(number=0, how="x" * size)
+async def emit_one(number: int = 0, size: int = 0) -> None:
+    """Emit a job of `size` bytes at least."""
+    event = Job(number=number, how="x" * size)
     await emit(event)
     note("accepted", event, "done")
 

@@ -13,9 +13,9 @@ from uuid import uuid4
 import pytest
 
 from support.brokers import Broker, Given, resident
-from support.processes import Server, succeed, until
+from support.processes import Server, until
 from support.projects import Bake
-from support.services import LISTENERS, Serve, Service
+from support.services import LISTENERS, PROGRAMS, Serve, Service
 
 pytestmark = pytest.mark.brokers
 
@@ -66,9 +66,9 @@ def test_sigterm_under_load(service: Service) -> None:
             other.end()
         emitting.result()
     service.wait_for(service.done("accepted"))
-    first = [note for note in service.notes() if note.who == "first"]
+    notes = [note for note in service.notes() if note.who == "first"]
     begun, done = (
-        Counter((note.pid, note.id) for note in first if note.what == what)
+        Counter((note.pid, note.id) for note in notes if note.what == what)
         for what in ("begins", "done")
     )
     assert begun == done  # nobody was stopped in the middle
@@ -81,7 +81,7 @@ def test_sigterm_finishes_what_is_in_hand_and_takes_nothing_new(service: Service
 
     instance.end()
 
-    first = [note.what for note in service.notes() if note.who == "first"]
+    first = service.did("first")
     assert first == ["begins", "done"]
     service.start()
     service.wait_for(service.done("accepted"), 30)
@@ -92,7 +92,7 @@ def test_a_listener_may_take_longer_than_the_lease(service: Service) -> None:
     other = service.start()
     other.emit(count=1, how="endless")
     service.wait_for(service.done("accepted"), 30)
-    assert [note.what for note in service.notes() if note.who == "first"] == ["begins", "done"]
+    assert service.did("first") == ["begins", "done"]
 
 
 def test_an_instance_stalls_for_longer_than_the_lease_under_load(service: Service) -> None:
@@ -128,15 +128,8 @@ def test_a_new_listener_hears_what_comes_after_its_first_start(service: Service)
     before = service.done("accepted")
     service.wait_for(before)
     instance.end()
-    code = [
-        "from app.bus import on",
-        "from app.handlers.jobs import Job, note",
-        "@on(Job)",
-        "async def third(event: Job) -> None:",
-        "    note('third', event, 'done')",
-    ]
     later = service.folder / "app" / "handlers" / "later.py"
-    later.write_text("\n".join(code), encoding="utf-8")
+    later.write_text(PROGRAMS["a third listener"], encoding="utf-8")
     for _ in range(3):  # all at the same time
         service.new()
     for each in service.instances[1:]:
@@ -316,18 +309,7 @@ def steps(service: Service, thing: int = 0, things: int = 1, pid: int = 0) -> li
 @pytest.mark.parametrize("name", ["kafka"], indirect=True, scope="session")
 def test_a_listener_that_the_broker_forgot_misses_nothing(service: Service) -> None:
     """Kafka forgets how far a group was a week after it was stopped; its topic is still there."""
-    code = """
-import asyncio, sys
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-async def main(url, name):
-    admin = AIOKafkaAdminClient(bootstrap_servers=url.removeprefix("kafka://"))
-    await admin.start()
-    again = f"{name}.Job.app.handlers.jobs.first.retry"
-    await admin.create_topics([NewTopic(f"{name}.Job", 12, 1), NewTopic(again, 2, 1)])
-    await admin.close()
-asyncio.run(main(*sys.argv[1:]))
-"""
-    succeed(service.python, "-c", code, service.url, service.name, cwd=service.folder)
+    service.program("kafka forgot a group")
     job = {"specversion": "1.0", "source": "/x", "type": "Job", "data": {"number": 1}}
     service.send("kafka", [json.dumps(job | {"id": id}).encode() for id in ("A", "B")])
     instance = service.start()
@@ -337,52 +319,11 @@ asyncio.run(main(*sys.argv[1:]))
     assert "attempts: 5" in service.wait_for_dead_letters(1)
 
 
-@pytest.mark.parametrize("name", ["kafka"], indirect=True, scope="session")
-def test_a_connection_to_kafka_that_uvloop_has_closed(service: Service) -> None:
-    """aiokafka's tasks live through its own error only; another one would end a line in silence."""
-    code = """
-import asyncio, sys
-import uvloop
-from aiokafka.conn import create_conn
-from aiokafka.errors import KafkaConnectionError
-from aiokafka.protocol.admin import ListGroupsRequest
-import app.messaging.broker
-async def main(host, port):
-    connection = await create_conn(host, int(port))
-    await connection.send(ListGroupsRequest())
-    connection._writer.transport.abort()
-    await asyncio.sleep(0)  # uvloop closes it
-    try:
-        connection.send(ListGroupsRequest())
-    except KafkaConnectionError:
-        print("as aiokafka says it;", "connected:", connection.connected())
-uvloop.run(main(*sys.argv[1:]))
-"""
-    at = service.url.removeprefix("kafka://").split(":")
-    said = succeed(service.python, "-c", code, *at, cwd=service.folder)
-    assert said == "as aiokafka says it; connected: False\n"
-
-
-@pytest.mark.parametrize("name", ["redis"], indirect=True, scope="session")
-def test_a_connection_to_redis_that_uvloop_has_closed(service: Service) -> None:
-    code = """
-import asyncio, sys
-import uvloop
-from app.messaging import connected, delivery
-async def main():
-    async with connected(subscribe=False):
-        await delivery.broker.publish("Job", "A", b"x", "")
-        [connection] = delivery.broker.redis.connection_pool._available_connections
-        connection._writer.transport.abort()
-        try:
-            await delivery.broker.publish("Job", "B", b"x", "")
-        except delivery.EventNotStored:
-            await delivery.broker.ping()
-            print("not stored, and here again")
-uvloop.run(main())
-"""
-    said = succeed(service.python, "-c", code, cwd=service.folder, **service.environment)
-    assert said == "not stored, and here again\n"
+@pytest.mark.parametrize("name", ["kafka", "redis"], indirect=True, scope="session")
+def test_a_connection_that_uvloop_has_closed(service: Service, name: str) -> None:
+    """The clients' tasks live through their own errors; another one would end them in silence."""
+    said = service.program(f"{name}: uvloop closed a connection")
+    assert said.startswith("closed, and ")
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to measure")

@@ -42,16 +42,16 @@ Opened = Callable[..., "Page"]
 
 
 @pytest.fixture
-def opened(browser: "Browser", served: Server) -> Iterator[Opened]:
-    """Opens the page of `served`; after the test, no page may have had an error of script."""
+def opened(browser: "Browser") -> Iterator[Opened]:
+    """Opens the page of a server; after the test, no page may have had an error of script."""
     contexts, errors = [], []
 
-    def open_page(**options: Any) -> "Page":
-        context = browser.new_context(**options)
+    def open_page(server: Server, **options: Any) -> "Page":
+        context = browser.new_context(**{"reduced_motion": "reduce"} | options)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(f"{served.url}/lesson")
+        page.goto(f"{server.url}/lesson")
         page.locator("#quiz form").first.wait_for()
         return page
 
@@ -61,19 +61,22 @@ def opened(browser: "Browser", served: Server) -> Iterator[Opened]:
     assert errors == []
 
 
-LOOKS = [
-    {"color_scheme": "light", "viewport": {"width": 1280, "height": 900}},
-    {"color_scheme": "dark", "viewport": {"width": 1280, "height": 900}},
-    {"color_scheme": "light", "viewport": {"width": 320, "height": 640}},
-    {"color_scheme": "dark", "viewport": {"width": 320, "height": 640}},
-]
+@pytest.fixture
+def student(bake: Bake) -> Project:
+    return bake(lesson="student")
 
 
-@pytest.mark.parametrize("look", LOOKS, ids=["light", "dark", "light 320", "dark 320"])
+def dev(project: Project, server: StartServer) -> Server:
+    """Start `fastapi dev`, with its reloader, as a learner does."""
+    return server(project.python, "-m", "fastapi", "dev", cwd=project.path).up("/lesson/steps")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, 1280])
 def test_every_state_tells_the_truth_and_passes_axe(
-    opened: Opened, served: Server, look: dict[str, Any]
+    opened: Opened, served: Server, scheme: str, width: int
 ) -> None:
-    page = opened(**look, reduced_motion="reduce")
+    page = opened(served, color_scheme=scheme, viewport={"width": width, "height": 900})
 
     # Started, and idle.
     shows(page, "#state", re.compile(r"Idle: nothing runs; quiet for [3-9] s\."))
@@ -132,41 +135,24 @@ def test_every_state_tells_the_truth_and_passes_axe(
     audit(page)
 
 
-def dev(project: Project, server: StartServer) -> Server:
-    """Start `fastapi dev`, with its reloader, as a learner does."""
-    return server(project.python, "-m", "fastapi", "dev", cwd=project.path).up("/lesson/steps")
-
-
-def look(browser: "Browser", server: Server) -> "Page":
-    """Open the page of a server."""
-    page = browser.new_page(reduced_motion="reduce")
-    page.goto(f"{server.url}/lesson")
-    page.locator("#quiz form").first.wait_for()
-    return page
-
-
 SHUTDOWNS = {
-    "slow": (
-        "    await asyncio.sleep(1.5)\n    return 'Cleanup done'",
-        "Prints 'Cleanup done'",
-    ),
+    "plain": ('    return "Cleanup done"', "Prints 'Cleanup done'"),
+    "slow": ("    await asyncio.sleep(1.5)\n    return 'Cleanup done'", "Prints 'Cleanup done'"),
     "failing": ("    raise OSError('no disk')", "OSError: no disk"),
 }
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a terminal of Unix is made")
-@pytest.mark.parametrize("kind", ["plain", *SHUTDOWNS])
+@pytest.mark.parametrize("kind", SHUTDOWNS)
 def test_ctrl_c_in_a_terminal_shows_row_3(
-    browser: "Browser", bake: Bake, server: StartServer, kind: str
+    opened: Opened, student: Project, server: StartServer, kind: str
 ) -> None:
-    project, expected = bake(lesson="student"), "Prints 'Cleanup done'"
-    if kind in SHUTDOWNS:
-        code, expected = SHUTDOWNS[kind]
-        file = "app/handlers/shutdown.py"
-        project.edit(file, '    return "Cleanup done"', code)
-        project.write(file, project.read(file).replace('"""\n', '"""\n\nimport asyncio\n', 1))
-    served = dev(project, server)
-    page = look(browser, served)
+    code, expected = SHUTDOWNS[kind]
+    file = "app/handlers/shutdown.py"
+    student.edit(file, '    return "Cleanup done"', code)
+    student.edit(file, '"""\n', '"""\n\nimport asyncio\n')
+    served = dev(student, server)
+    page = opened(served)
 
     started = time.monotonic()
     served.send(signal.SIGINT, group=True)  # as a terminal does: to the reloader and the server
@@ -177,11 +163,10 @@ def test_ctrl_c_in_a_terminal_shows_row_3(
     assert time.monotonic() - started < (1 if kind != "slow" else 3)
     served.wait(10)
     shows(page, "#state", "Stopped.")
-    page.close()
 
 
 def test_a_request_in_hand_ends_before_row_3(opened: Opened, served: Server) -> None:
-    page = opened(reduced_motion="reduce")
+    page = opened(served)
     page.evaluate("void fetch('/slow')")
     shows(page, "#state", "Running: GET /slow")
     served.send(signal.SIGINT)
@@ -195,7 +180,7 @@ def test_a_request_in_hand_ends_before_row_3(opened: Opened, served: Server) -> 
 
 
 def test_a_second_ctrl_c_ends_it_at_once(opened: Opened, served: Server) -> None:
-    page = opened()
+    page = opened(served)
     page.evaluate("void fetch('/slow')")
     shows(page, "#state", "Running: GET /slow")
     served.send(signal.SIGINT)
@@ -206,42 +191,20 @@ def test_a_second_ctrl_c_ends_it_at_once(opened: Opened, served: Server) -> None
     assert time.monotonic() - started < 1.5
 
 
-def test_row_2_is_no_habit_of_a_browser(opened: Opened, served: Server) -> None:
-    page = opened(reduced_motion="reduce")
-    served.request("GET", "/")
-    shows(page, "#rows tbody tr:nth-child(2)", "Response sent")
-    habits = (
-        "/favicon.ico",
-        "/apple-touch-icon-120x120-precomposed.png",
-        "/.well-known/appspecific/com.chrome.devtools.json",
-    )
-    for path in (*habits, "/nowhere", "/docs", "/openapi.json"):
-        served.request("GET", path)
-    served.request("OPTIONS", "/")
-
-    shows(page, "#log", "GET /nowhere")
-    shows(page, "#log", "OPTIONS /")
-    assert "GET /\n" in row(page, 2) or row(page, 2).count("GET /") == 1
-    assert "Response sent" in row(page, 2)
-    details = [step["detail"] for step in served.get("/lesson/steps")]
-    assert not [path for path in habits if f"GET {path}" in details]
-
-
 def test_the_learners_own_row_is_filled_by_its_event(
-    browser: "Browser", bake: Bake, server: StartServer
+    opened: Opened, bake: Bake, server: StartServer
 ) -> None:
     served = dev(bake(lesson="solution"), server)
-    page = look(browser, served)
+    page = opened(served)
     shows(page, "#rows tbody tr:nth-child(5)", "not yet")
     served.post("/deliveries", {"item": "tea", "quantity": 3})
     shows(
         page, "#rows tbody tr:nth-child(5)", re.compile("5.*Delivery arrives.*Shelf filled", re.S)
     )
-    page.close()
 
 
-def test_links_and_captions(opened: Opened) -> None:
-    page = opened()
+def test_links_and_captions(opened: Opened, served: Server) -> None:
+    page = opened(served)
     for link in page.locator("nav a:visible").all():
         target = link.get_attribute("href")
         assert target is not None
@@ -260,7 +223,7 @@ def test_links_and_captions(opened: Opened) -> None:
 
 
 def test_every_table_is_readable_at_every_width(opened: Opened, served: Server) -> None:
-    page = opened(reduced_motion="reduce")
+    page = opened(served)
     order(served, "tea and a long item with many words" * 3, quantity=9)
     served.request("GET", "/")
     shows(page, "#log", "only five on the shelf")
@@ -275,8 +238,8 @@ def test_every_table_is_readable_at_every_width(opened: Opened, served: Server) 
         assert [cell for cell in cells if cell[1] < 70 or cell[2] > 360] == [], width
 
 
-def test_the_flow_lights_up_box_by_box(opened: Opened) -> None:
-    page = opened()
+def test_the_flow_lights_up_box_by_box(opened: Opened, served: Server) -> None:
+    page = opened(served, reduced_motion="no-preference")
     lit = "#boxes li.lit"
     page.evaluate(
         """() => {
@@ -293,8 +256,8 @@ def test_the_flow_lights_up_box_by_box(opened: Opened) -> None:
     assert "not this time" in page.locator("#boxes li").nth(4).inner_text()
 
 
-def test_with_the_keyboard_alone(opened: Opened) -> None:
-    page = opened(reduced_motion="reduce")
+def test_with_the_keyboard_alone(opened: Opened, served: Server) -> None:
+    page = opened(served)
 
     def tab_to(selector: str) -> None:
         for _ in range(80):
@@ -321,7 +284,7 @@ def test_with_the_keyboard_alone(opened: Opened) -> None:
 
 
 def test_what_an_order_holds_is_text(opened: Opened, served: Server) -> None:
-    page = opened()
+    page = opened(served)
     item = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
     order(served, item)
     shows(page, "#log", item)
@@ -332,7 +295,7 @@ def test_what_an_order_holds_is_text(opened: Opened, served: Server) -> None:
 
 
 def test_an_event_can_be_sent_again(opened: Opened, served: Server) -> None:
-    page = opened(reduced_motion="reduce")
+    page = opened(served)
     made = {"item": "caf\u00e9", "left": 3, "urgent": True, "note": None, "places": ["a"]}
     assert served.post("/lesson/events", {"type": "ShelfEmptied", "fields": made})[0] == 200
     shows(page, "#log", "Refilled")
@@ -346,8 +309,8 @@ def test_an_event_can_be_sent_again(opened: Opened, served: Server) -> None:
     assert [step["fields"] for step in again] == [made, made]
 
 
-def test_listeners_and_their_counts(opened: Opened) -> None:
-    page = opened(reduced_motion="reduce")
+def test_listeners_and_their_counts(opened: Opened, served: Server) -> None:
+    page = opened(served)
     shows(page, "#who", "waits, 0 times")
     shows(page, "#who tr:has-text('Spoiled')", "nobody listens")
     page.locator("#moment-1").click()
@@ -358,11 +321,10 @@ def test_listeners_and_their_counts(opened: Opened) -> None:
 
 
 def test_predictions_are_saved_and_compared_with_what_they_ask_about(
-    browser: "Browser", bake: Bake, server: StartServer
+    opened: Opened, student: Project, server: StartServer
 ) -> None:
-    project = bake(lesson="student")
-    served = dev(project, server)
-    page = look(browser, served)
+    served = dev(student, server)
+    page = opened(served)
     guess = page.locator("#predict input").nth(1)
     guess.fill('a "page"')
     guess.press("Enter")
@@ -377,22 +339,20 @@ def test_predictions_are_saved_and_compared_with_what_they_ask_about(
     audit(page)
     page.reload()
     shows(page, "#predict", 'You predicted: a "page".')
-    assert tomllib.loads(project.read("answers.toml"))["predict"]["step2"] == 'a "page"'
+    assert tomllib.loads(student.read("answers.toml"))["predict"]["step2"] == 'a "page"'
 
-    project.write("answers.toml", "[predict]\nstep2 = oops\n")
+    student.write("answers.toml", "[predict]\nstep2 = oops\n")
     page.reload()
     shows(page, "#problem", "answers.toml, line 2")
     guess.fill("nothing")
     guess.press("Enter")
     shows(page, "#predict", "Not saved, so it's only for trying: answers.toml, line 2")
     audit(page)
-    page.close()
 
 
-def test_the_quiz(browser: "Browser", bake: Bake, server: StartServer) -> None:
-    project = bake(lesson="student")
-    served = dev(project, server)
-    page = look(browser, served)
+def test_the_quiz(opened: Opened, student: Project, server: StartServer) -> None:
+    served = dev(student, server)
+    page = opened(served)
     first = page.locator("#quiz form").first
     asked = served.get("/lesson/about")["questions"]
     assert page.locator("#quiz form:visible").count() == len(
@@ -403,20 +363,19 @@ def test_the_quiz(browser: "Browser", bake: Bake, server: StartServer) -> None:
     first.get_by_label("Cleanup done").check()
     first.get_by_role("button").click()
     shows(page, "#quiz form >> nth=0", "wrong That line belongs to step 3")
-    assert tomllib.loads(project.read("answers.toml"))["quiz"]["q1"] == "A"
+    assert tomllib.loads(student.read("answers.toml"))["quiz"]["q1"] == "A"
     first.get_by_label("App is starting").check()
     first.get_by_role("button").click()
     shows(page, "#quiz .mark >> nth=0", "right")
     shows(page, "#quiz form:visible >> nth=1", "Because")  # it comes with the right answer
-    assert tomllib.loads(project.read("answers.toml"))["quiz"]["q1"] == "C"
+    assert tomllib.loads(student.read("answers.toml"))["quiz"]["q1"] == "C"
     audit(page)
     page.reload()
     shows(page, "#quiz .mark >> nth=0", "right")
-    page.close()
 
 
 def test_announcements_come_in_batches(opened: Opened, served: Server) -> None:
-    page = opened(reduced_motion="reduce")
+    page = opened(served)
     page.evaluate(
         """() => {
             window.said = [];
@@ -434,17 +393,15 @@ def test_announcements_come_in_batches(opened: Opened, served: Server) -> None:
 
 
 def test_fastapi_dev_reloads_under_the_page(
-    browser: "Browser", bake: Bake, server: StartServer
+    opened: Opened, student: Project, server: StartServer
 ) -> None:
-    project = bake(lesson="student")
-    served = dev(project, server)
-    page = look(browser, served)
+    served = dev(student, server)
+    page = opened(served)
     shows(page, "#who", "read_root")
     time.sleep(1)  # the watcher of files takes a moment
-    project.edit("app/handlers/requests.py", "read_root", "read_home")
+    student.edit("app/handlers/requests.py", "read_root", "read_home")
     shows(page, "#who", "read_home")
     shows(page, "#state", "The app is back. Row 3 of the last run: Prints 'Cleanup done'.")
-    page.close()
     served.send(signal.SIGINT)
     served.wait(10)
     assert "Traceback" not in str(served)

@@ -66,14 +66,10 @@ def test_no_placeholder_is_left(project: Project) -> None:
             assert leftover not in text, name
 
 
-def test_every_file_ends_in_one_line_break(project: Project) -> None:
+def test_texts_are_tidy(project: Project) -> None:
     for name, text in project.files().items():
         assert not text or (text.endswith("\n") and not text.endswith("\n\n")), name
-
-
-def test_headings_stand_alone(project: Project) -> None:
-    for name, text in project.files().items():
-        if name.endswith(".md"):
+        if name.endswith(".md"):  # headings stand alone
             assert re.findall(r"[^\n]\n##+ .*|\n##+ .*\n[^\n]", text) == [], name
 
 

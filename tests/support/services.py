@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from support.processes import Server, run, until
+from support.cases import cases
+from support.processes import Server, run, succeed, until
 from support.projects import Project
 
 BROKERS = Path(__file__).parents[1] / "brokers"
+PROGRAMS = cases(str(BROKERS / "conftest.py"), "programs")
 LISTENERS = ("first", "second")
 
 
@@ -86,6 +88,15 @@ class Service:
     def begun(self) -> list[Note]:
         """Return the notes of the first listener's beginnings."""
         return [note for note in self.notes() if note.what == "begins"]
+
+    def did(self, listener: str) -> list[str]:
+        """Return what a listener did, in order."""
+        return [note.what for note in self.notes() if note.who == listener]
+
+    def program(self, name: str) -> str:
+        """Run one of programs.toml with its Python; return what it printed."""
+        command = (self.python, "-X", "utf8", "-c", PROGRAMS[name], self.url, self.name)
+        return succeed(*command, cwd=self.folder, **self.environment)
 
     def other(self, broker: str, *what: str | Path) -> tuple[str | Path, ...]:
         """Return the command of a program that isn't ours and works with the same broker."""

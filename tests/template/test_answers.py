@@ -85,11 +85,6 @@ def test_typed_at_the_questions(tmp_path: Path, expected: dict[str, str]) -> Non
     assert "uv run fastapi dev" in done.stdout
 
 
-def test_the_same_answers_give_the_same_bits(tmp_path: Path) -> None:
-    one, two = (generate(tmp_path / name, **SAME) for name in ("one", "two"))
-    assert everything(one) == everything(two)
-
-
 @pytest.mark.parametrize(("name", "slug"), CASES["slugs"].items())
 def test_a_name_becomes_a_slug(name: str, slug: str, tmp_path: Path) -> None:
     assert generate_from(TEMPLATE, tmp_path, False, project_name=name).name == slug

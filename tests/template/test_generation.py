@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from support.processes import run, succeed
-from support.template import PROJECT, TEMPLATE, commit, copy_template, generate_from
+from support.template import PROJECT, TEMPLATE, copy_template, generate_from
 
 LEARNERS = {
     "app/handlers/stock.py": "# mine\n",
@@ -18,9 +18,12 @@ LEARNERS = {
 }
 
 
+def command(*options: str | Path) -> list[str | Path]:
+    return ["cookiecutter", TEMPLATE, "--no-input", *options]
+
+
 def generate(folder: Path, *options: str | Path) -> str:
-    command: list[str | Path] = ["cookiecutter", TEMPLATE, "--no-input", *options]
-    return succeed(*command, cwd=folder, PWD=str(folder))
+    return succeed(*command(*options), cwd=folder, PWD=str(folder))
 
 
 @pytest.mark.parametrize("options", [["-f"], ["-f", "-s"]], ids=" ".join)
@@ -34,8 +37,7 @@ def test_what_is_there_is_never_overwritten(
         (project / name).write_text(text, encoding="utf-8")
     before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
 
-    asked: list[str | Path] = ["cookiecutter", TEMPLATE, "--no-input", *options, f"lesson={lesson}"]
-    done = run(*asked, cwd=tmp_path)
+    done = run(*command(*options, f"lesson={lesson}"), cwd=tmp_path)
 
     assert done.returncode == 1
     [sentence] = (done.stdout + done.stderr).splitlines()
@@ -49,41 +51,6 @@ def test_an_empty_repository_can_be_filled(tmp_path: Path) -> None:
     succeed("git", "init", "--quiet", cwd=project)
     generate(tmp_path, "-f")
     assert (project / "app/main.py").exists()
-
-
-def test_the_next_steps_are_printed_where_they_can_be_followed(
-    repository: Path, tmp_path: Path
-) -> None:
-    template = repository
-    created = succeed("cruft", "create", template.as_uri(), "--no-input", cwd=tmp_path)
-    assert "event-service is ready" in created
-    project = tmp_path / "event-service"
-    commit(project)
-
-    (template / PROJECT.name / "app/newer.py").write_text('"""Newer."""\n', encoding="utf-8")
-    hook = template / "hooks/post_gen_project.py"
-    hook.write_text(hook.read_text("utf-8").replace("is ready. Next", "is made. Next"), "utf-8")
-    commit(template)
-    for command in (["diff"], ["update", "--skip-apply-ask"]):
-        printed = succeed("cruft", *command, cwd=project)
-        assert "Next:" not in printed
-    assert (project / "app/newer.py").exists()
-
-
-def test_an_update_uses_the_rules_of_each_version(repository: Path, tmp_path: Path) -> None:
-    """Both versions are rendered in one process, in which Python would keep the first module."""
-    template = repository
-    succeed("cruft", "create", template.as_uri(), "--no-input", cwd=tmp_path)
-    project = tmp_path / "event-service"
-    commit(project)
-
-    for name in ("evtemplate_extensions.py", "cookiecutter.json"):
-        text = (template / name).read_text(encoding="utf-8")
-        (template / name).write_text(text.replace("check_answers", "check_anew"), "utf-8")
-    commit(template)
-
-    succeed("cruft", "update", "--skip-apply-ask", cwd=project)
-    succeed("cruft", "check", cwd=project)
 
 
 @pytest.mark.parametrize("folder", ["数据", "Ünïcode 🫖"])

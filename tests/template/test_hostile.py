@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from support.cases import cases
-from support.processes import run, succeed
+from support.processes import succeed
 from support.template import ASKED, CHOICES, TEMPLATE, generate_from
 
 TEXTS = [name for name in ASKED if name not in CHOICES and name != "project_slug"]
@@ -77,16 +77,6 @@ def holds_or_is_not_there(texts: dict[str, str], plain: Path, out: Path) -> None
         code = (project / path.relative_to(plain)).read_text(encoding="utf-8")
         code = code.replace(f'title="{texts["project_name"]}"', 'title="x"')
         assert code == path.read_text(encoding="utf-8")
-
-
-def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
-    mine = tmp_path / "event-service" / "mine.txt"
-    mine.parent.mkdir()
-    mine.write_text("mine", encoding="utf-8")
-    done = run("cookiecutter", TEMPLATE, "--no-input", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "already exists" in done.stdout + done.stderr
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [mine]
 
 
 def test_defaults_of_the_user_that_belong_to_other_templates(tmp_path: Path) -> None:

@@ -160,7 +160,8 @@ def test_a_broker_that_is_away_stops_the_start(monkeypatch: pytest.MonkeyPatch) 
 
 def test_what_is_no_url_is_refused() -> None:
     assert settings.address_of(EXAMPLE_URL.replace("//", "//me:se%2Fcret@") + "/x?y") == EXAMPLE_URL
-    for url in ("localhost", f"{EXAMPLE_URL}x", EXAMPLE_URL.replace("//", "//me:se/cret@")):
+    with_slash = EXAMPLE_URL.replace("//", "//me:se/cret@")
+    for url in ("localhost", "http://localhost:1", f"{EXAMPLE_URL}x", with_slash):
         with pytest.raises(BrokerUnavailable, match="must look like") as raised:
             settings.address_of(url)
         assert "cret" not in str(raised.value)

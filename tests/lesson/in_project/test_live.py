@@ -26,10 +26,13 @@ from app.main import app as inner
 from lesson import course
 from lesson.api import LARGEST_BODY
 from lesson.live import Watched
+from support.cases import cases
 from support.processes import Server
 
 ROOT = Path(lesson.__file__).parent.parent
 ORDER = {"order_id": "6ba7b810-9dad-11d1-80b4-00c04fd430c8", "item": "tea", "quantity": 2}
+PAGES = cases(__file__, "pages")
+LIVE = "ws://127.0.0.1:8000/lesson/live"
 
 signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no signals to send")
 
@@ -52,26 +55,31 @@ def test_the_page_allows_no_script_but_its_own(client: TestClient) -> None:
     assert "content-security-policy" not in client.get("/").headers  # the app is as it was
 
 
+def send(
+    client: TestClient, fields: dict[str, Any], name: str = "OrderPlaced", **headers: str
+) -> Any:
+    """Send an event as the page does."""
+    body = {"type": name, "fields": fields}
+    return client.post("/lesson/events", json=body, headers=headers)
+
+
 def test_an_event_is_sent_as_its_class_checks_it(client: TestClient, emitted: list[Event]) -> None:
-    sent = client.post("/lesson/events", json={"type": "OrderPlaced", "fields": ORDER})
+    sent = send(client, ORDER)
     assert (sent.status_code, sent.json()) == (200, {"failures": []})
     made = [to_jsonable_python(event) for event in emitted]
     assert [{name: fields[name] for name in ORDER} for fields in made] == [ORDER]
 
     wrong = {"order_id": "7", "item": "tea", "quantity": "two", "colour": "red"}
-    refused = client.post("/lesson/events", json={"type": "OrderPlaced", "fields": wrong})
+    refused = send(client, wrong)
     assert refused.status_code == 422
-    assert {error["loc"][0] for error in refused.json()["detail"]} == {
-        "order_id",
-        "quantity",
-        "colour",
-    }
+    at = {error["loc"][0] for error in refused.json()["detail"]}
+    assert at == {"order_id", "quantity", "colour"}
     assert len(emitted) == 1
 
 
 @pytest.mark.parametrize("name", ["Startup", "Shutdown", "Event", "Nothing"])
 def test_some_events_cannot_be_sent(client: TestClient, emitted: list[Event], name: str) -> None:
-    assert client.post("/lesson/events", json={"type": name, "fields": {}}).status_code == 404
+    assert send(client, {}, name).status_code == 404
     assert emitted == []
 
 
@@ -97,8 +105,8 @@ def test_the_quiz_is_graded_by_the_server_alone(client: TestClient, answers: Pat
             said = client.post("/lesson/answers", json=sent).json()
             state = "right" if choice.letter == question.right else "wrong"
             assert said == {"state": state, "sentence": choice.why, "problem": ""}
-            written = tomllib.loads(answers.read_text(encoding="utf-8"))
-            assert written["quiz"][question.id] == choice.letter
+            written = tomllib.loads(answers.read_text(encoding="utf-8"))["quiz"]
+            assert written[question.id] == choice.letter
     assert '"right"' not in about.text
     said = client.post("/lesson/answers", json={"id": "q1", "text": ""}).json()
     assert said["state"] == "not yet"
@@ -114,57 +122,31 @@ def test_what_cannot_be_saved_says_so(client: TestClient, answers: Path) -> None
     assert client.get("/lesson/about").json()["problem"].startswith("answers.toml, line 2")
 
 
-FOREIGN = [
-    {"host": "evil.example"},  # DNS rebinding
-    {"host": "127.0.0.1.evil.example:8000"},
-    {"origin": "http://evil.example"},
-    {"origin": "http://127.0.0.1:9999"},
-    {"origin": "null"},
-]
-
-
-@pytest.mark.parametrize("headers", FOREIGN)
+@pytest.mark.parametrize("headers", PAGES["foreign"])
 def test_a_foreign_page_gets_nothing(
     client: TestClient, emitted: list[Event], headers: dict[str, str]
 ) -> None:
-    body = {"type": "OrderPlaced", "fields": ORDER}
-    assert client.post("/lesson/events", json=body, headers=headers).status_code == 403
+    assert send(client, ORDER, **headers).status_code == 403
     assert client.get("/lesson/steps", headers=headers).status_code == 403
     with (
         pytest.raises(WebSocketDisconnect),
-        client.websocket_connect("ws://127.0.0.1:8000/lesson/live", headers=headers),
+        client.websocket_connect(LIVE, headers=headers),
     ):
         pass
     assert emitted == []
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"origin": "http://127.0.0.1:8000"},
-        {"host": "localhost:8000", "origin": "http://localhost:8000"},
-        {"host": "[::1]:8000", "origin": "http://[::1]:8000"},
-        {"host": "8000-me.ws.gitpod.io", "origin": "https://8000-me.ws.gitpod.io"},
-        {"host": "learn.example:80", "origin": "https://learn.example"},
-        {"host": "127.0.0.1:8000", "origin": "https://learn.example"},
-        {
-            "host": "localhost:8000",
-            "x-forwarded-host": "name-8000.app.github.dev",
-            "origin": "https://name-8000.app.github.dev",
-        },
-    ],
-)
+@pytest.mark.parametrize("headers", PAGES["own"])
 def test_the_own_page_gets_all(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
 ) -> None:
     monkeypatch.setenv("LESSON_HOSTS", "other.example, learn.example")
-    body = {"type": "OrderPlaced", "fields": ORDER}
-    assert client.post("/lesson/events", json=body, headers=headers).status_code == 200
-    with client.websocket_connect("ws://127.0.0.1:8000/lesson/live", headers=headers) as live:
+    assert send(client, ORDER, **headers).status_code == 200
+    with client.websocket_connect(LIVE, headers=headers) as live:
         assert live.receive_json()["running"] == []
 
 
-@pytest.mark.parametrize("headers", FOREIGN[:3])
+@pytest.mark.parametrize("headers", PAGES["foreign"][:3])
 def test_a_refusal_says_what_to_do(client: TestClient, headers: dict[str, str]) -> None:
     said = client.get("/lesson", headers=headers)
     name = (headers.get("origin") or f"//{headers.get('host')}").split("/")[-1].partition(":")[0]
@@ -183,19 +165,16 @@ def test_behind_a_proxy_that_takes_a_path_away(tmp_path: Path) -> None:
 
 
 def test_bodies_are_bounded(client: TestClient) -> None:
-    body = {"type": "OrderPlaced", "fields": ORDER | {"item": "x" * LARGEST_BODY}}
-    assert client.post("/lesson/events", json=body).status_code == 413
+    assert send(client, ORDER | {"item": "x" * LARGEST_BODY}).status_code == 413
 
 
 def test_live_tells_what_is_new(client: TestClient) -> None:
-    with client.websocket_connect("ws://127.0.0.1:8000/lesson/live") as live:
+    with client.websocket_connect(LIVE) as live:
         assert [step["type"] for step in live.receive_json()["steps"]] == ["Startup"]
         client.get("/")
-        steps: list[dict[str, Any]] = []
-        while not steps:
-            news = live.receive_json()
-            steps += news["steps"]
-        assert [step["detail"] for step in steps] == ["GET /"]
+        while not (news := live.receive_json())["steps"]:
+            pass
+        assert [step["detail"] for step in news["steps"]] == ["GET /"]
         assert news["calls"]["app.handlers.requests.read_root"] == 1
         live.send_text("hello?")  # the page never speaks; who does is no page
         with pytest.raises(WebSocketDisconnect):
@@ -238,26 +217,14 @@ def open_pages(server: Server, count: int, stack: ExitStack) -> list[ClientConne
     return pages
 
 
-def closed_with(page: ClientConnection) -> int | None:
-    """Return the code with which the server closes."""
-    try:
-        while True:
-            page.recv(timeout=5)
-    except ConnectionClosed as closed:
-        return closed.rcvd.code if closed.rcvd else None
-
-
-def last_row(page: ClientConnection) -> tuple[int | None, str, str]:
-    """Return the code with which the server closes, and the last that it said before."""
-    steps: list[dict[str, Any]] = []
-    state = ""
+def closed(page: ClientConnection) -> tuple[int | None, dict[str, Any]]:
+    """Return the code with which the server closes, and the last news that it sent before."""
+    news: dict[str, Any] = {}
     try:
         while True:
             news = json.loads(page.recv(timeout=5))
-            steps, state = [*steps, *news["steps"]], news["state"]
-    except ConnectionClosed as closed:
-        code = closed.rcvd.code if closed.rcvd else None
-    return code, state, steps[-1]["handler_output"]
+    except ConnectionClosed as end:
+        return end.rcvd.code if end.rcvd else None, news
 
 
 @signals
@@ -269,7 +236,10 @@ def test_it_stops_at_once_with_20_pages_open(serve: Serve, number: int) -> None:
         pages = open_pages(server, 20, stack)
         server.send(number)
         server.wait(5)  # an open page would hold it for ever
-        assert {last_row(page) for page in pages} == {(1012, "stopped", "Prints 'Cleanup done'")}
+        for page in pages:
+            code, news = closed(page)
+            assert (code, news["state"]) == (1012, "stopped")
+            assert news["steps"][-1]["handler_output"] == "Prints 'Cleanup done'"
     assert "Cleanup done" in server.printed()
     assert "Traceback" not in str(server)
     assert [row["step"] for row in serve().get("/lesson/steps")] == [1, 2, 3, 1]
@@ -304,7 +274,7 @@ def test_a_request_that_takes_too_long_is_left_to_the_server(serve: Serve, tmp_p
         with ExitStack() as stack:
             [page] = open_pages(server, 1, stack)
             server.send(signal.SIGINT)
-            assert closed_with(page) == 1012
+            assert closed(page)[0] == 1012
         assert server.runs  # it waits for the request, as it does without a lesson
         assert answer.result(10)[0] == 200
     server.wait(10)
@@ -330,7 +300,7 @@ def test_the_reload_is_not_held_up(serve: Serve, tmp_path: Path) -> None:
         pages = open_pages(server, 20, stack)
         time.sleep(0.5)  # the watcher of files takes a moment
         (tmp_path / "served.py").write_text(f"{SERVED}\n", encoding="utf-8")
-        assert {closed_with(page) for page in pages} == {1012}
+        assert {closed(page)[0] for page in pages} == {1012}
     server.until(lambda: "Finished server process" in server.output("stderr"), 5)
 
     rows = server.until(lambda: server.get("/lesson/steps"))
