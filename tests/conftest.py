@@ -58,12 +58,7 @@ def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.Tes
     return report
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    report = yield
-    if NO_SKIPS and report.skipped:
-        report.outcome = "failed"
-    return report
+pytest_make_collect_report = pytest_runtest_makereport  # a whole file's, too
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -34,15 +34,21 @@ def arguments(answers: dict[str, str]) -> list[str]:
     return [f"{question}={answer}" for question, answer in answers.items()]
 
 
+def configured(folder: Path, defaults: dict[str, str]) -> Path:
+    """Return a user's settings for cookiecutter, with these defaults."""
+    config = folder / "config.yaml"
+    settings = {"default_context": defaults, "replay_dir": str(folder / "replay")}
+    config.write_text(json.dumps(settings), encoding="utf-8")  # JSON is YAML, too
+    return config
+
+
 @pytest.mark.parametrize("way", ["git", "zip", "config", "cruft"])
 def test_every_way_gives_the_same(
     way: str, repository: Path, tmp_path: Path, expected: dict[str, str]
 ) -> None:
     archive = tmp_path / "evtemplate.zip"
     succeed("git", "archive", "--prefix=evtemplate/", f"--output={archive}", "HEAD", cwd=repository)
-    config = tmp_path / "config.yaml"
-    defaults = {"default_context": SAME, "replay_dir": str(tmp_path / "replay")}
-    config.write_text(json.dumps(defaults), encoding="utf-8")  # JSON is YAML, too
+    config = configured(tmp_path, SAME)
     commands: dict[str, list[str | Path]] = {
         "git": ["cookiecutter", f"git+{repository.as_uri()}", *arguments(SAME)],
         "zip": ["cookiecutter", archive, *arguments(SAME)],
@@ -58,9 +64,7 @@ def test_every_way_gives_the_same(
 
 
 def test_replayed(tmp_path: Path, expected: dict[str, str]) -> None:
-    config = tmp_path / "config.yaml"
-    config.write_text(json.dumps({"replay_dir": str(tmp_path / "replay")}), encoding="utf-8")
-    settings = ("--config-file", str(config))
+    settings = ("--config-file", configured(tmp_path, {}))
     succeed("cookiecutter", TEMPLATE, "--no-input", *settings, *arguments(SAME), cwd=tmp_path)
     out = tmp_path / "out"
     out.mkdir()
@@ -129,9 +133,7 @@ def test_a_bad_answer_is_refused(question: str, answer: str) -> None:
     ("question", "answer"), dict(BAD).items(), ids=lambda text: ascii(text)[:20]
 )
 def test_a_refusal_leaves_nothing_behind(question: str, answer: str, tmp_path: Path) -> None:
-    config = tmp_path / "config.yaml"
-    defaults = {"default_context": {question: answer}, "replay_dir": str(tmp_path / "replay")}
-    config.write_text(json.dumps(defaults), encoding="utf-8")
+    config = configured(tmp_path, {question: answer})
     out = tmp_path / "out" / "of" / "reach"
     out.mkdir(parents=True)
 
