@@ -259,7 +259,7 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition] = ()) -> None:
         """Give up all partitions, each with its place; Kafka lets nobody else have them before."""
         places = {each.at: each.place for each in await self._leave() if each.place[0] >= 0}
-        self.partitions = []
+        self.partitions, self.places = [], {}
         if places:
             with suppress(CommitFailedError, IllegalStateError):  # somebody else has them
                 await self.consumer.commit(places)
