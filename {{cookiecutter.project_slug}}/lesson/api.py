@@ -203,15 +203,10 @@ def questions() -> dict[str, Any]:
     return found
 
 
-class Guard:
-    """An ASGI middleware: a foreign host or origin gets nothing, every answer has HEADERS."""
+def guarded(app: ASGIApp) -> ASGIApp:
+    """Return `app` so that a foreign host or origin gets nothing, and every answer has HEADERS."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request of the page's own through; refuse any other."""
-
+    async def guard(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(HEADERS)
@@ -219,7 +214,7 @@ class Guard:
 
         name = foreign_name(Headers(scope=scope))[:200]
         if not name:
-            await self.app(scope, receive, send_with_headers)
+            await app(scope, receive, send_with_headers)
         elif scope["type"] == "websocket":
             await WebSocketClose(1008)(scope, receive, send)  # before it's accepted: 403
         else:
@@ -229,6 +224,8 @@ class Guard:
                 f"the app with LESSON_HOSTS={name} in its environment."
             )
             await PlainTextResponse(sentence, 403)(scope, receive, send_with_headers)
+
+    return guard
 
 
 def foreign_name(headers: Headers) -> str:

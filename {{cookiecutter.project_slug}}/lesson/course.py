@@ -196,8 +196,7 @@ def questions(path: Path = QUIZ, rows: list[dict[str, str]] | None = None) -> li
     Raises LessonError with the place if a question can't be asked or hasn't just one answer.
     """
     asked: list[Question] = []
-    for place, data in _blocks(path, "question"):
-        question = _checked(Question, data, place)
+    for place, question in _blocks(path, "question", Question):
         place = f"{place}, {question.id}"
         if question.id in [each.id for each in asked]:
             raise LessonError(f"{place}: another question has this id; choose another.")
@@ -221,8 +220,8 @@ def questions(path: Path = QUIZ, rows: list[dict[str, str]] | None = None) -> li
 def predictions(path: Path = QUIZ, rows: list[dict[str, str]] | None = None) -> list[Prediction]:
     """Return what is to be predicted before the run, each with its outcome looked up."""
     asked = []
-    for place, data in _blocks(path, "predict"):
-        asked.append(prediction := _checked(Prediction, data, place))
+    for place, prediction in _blocks(path, "predict", Prediction):
+        asked.append(prediction)
         prediction.outcome = _look_up(prediction.look_up, place, rows)
     return asked
 
@@ -252,7 +251,7 @@ def printed(code: str) -> str:
     return "\n".join([*said.splitlines(), ""])
 
 
-def _blocks(path: Path, kind: str) -> Iterator[tuple[str, Any]]:
+def _blocks(path: Path, kind: str, model: type[Model]) -> Iterator[tuple[str, Model]]:
     """Yield each [[kind]] of the file with its place, such as "quiz.toml, line 3"."""
     text = read(path)
     try:
@@ -263,16 +262,13 @@ def _blocks(path: Path, kind: str) -> Iterator[tuple[str, Any]]:
     if len(lines) != len(blocks) or not blocks:
         raise LessonError(f"{path.name}: start each {kind} with a line that says [[{kind}]].")
     for line, block in zip(lines, blocks, strict=True):
-        yield f"{path.name}, line {line}", block
-
-
-def _checked(model: type[Model], data: Any, place: str) -> Model:
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        raise LessonError(f"{place}, {data.get('id')}: {name}: {first['msg']}.") from None
+        place = f"{path.name}, line {line}"
+        try:
+            yield place, model.model_validate(block)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"]))
+            raise LessonError(f"{place}, {block.get('id')}: {name}: {first['msg']}.") from None
 
 
 def _look_up(look_up: LookUp, place: str, rows: list[dict[str, str]] | None) -> str:
