@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import mimetypes
 import os
 import re
+from contextlib import suppress
 from dataclasses import asdict
 from operator import itemgetter
 from pathlib import Path
@@ -12,7 +14,6 @@ from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Body, FastAPI, HTTPException, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse, JSONResponse
-from fastapi.routing import iter_route_contexts
 from pydantic import ValidationError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
@@ -22,17 +23,15 @@ from starlette.websockets import WebSocketClose
 from app import bus
 from app.events import Event, Shutdown, Startup
 from lesson import course
-from lesson.recorder import Page, Recorder, Row
+from lesson.recorder import Page, Recorder, Row, connected
+from lesson.sample import below, routes_of
 
 Text = Annotated[str, Body(max_length=500)]
 Fields = Annotated[dict[str, Any], Body()]
 PAGE = Path(__file__).parent / "page"
-TYPES = {  # named here, as Windows may have another idea of what a .js file is
-    "index.html": "text/html; charset=utf-8",
-    "page.css": "text/css; charset=utf-8",
-    "page.js": "text/javascript; charset=utf-8",
-    "icon.svg": "image/svg+xml",
-}
+mimetypes.add_type("text/javascript", ".js")  # Windows may have another idea
+ASKED: Any = {name: True for name in ("id", "text", "hint", "code", "after")}
+ASKED |= {"choices": {"__all__": {"letter", "text"}}}  # without what is right
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src "
     "'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -59,11 +58,25 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
 
     @router.get("/instances")
     async def instances() -> JSONResponse:
-        return JSONResponse(handled(recorder) if connected() else None)
+        return JSONResponse(handled(recorder))
 
     @router.get("/about")
     def about() -> dict[str, Any]:
-        return {"title": app.title, "events": events(), "routes": routes(app), **questions()}
+        """Return what the app has, routes that only read first, and what the course asks."""
+        routes = sorted(routes_of(app).items(), key=lambda it: (it[0][:4] != "GET ", it[0]))
+        return {
+            "title": app.title,
+            "routes": [{"name": name, "listener": bus.name_of(at)} for name, (at, _) in routes],
+            "events": [
+                {
+                    "name": name,
+                    "about": (event_type.__doc__ or "").strip().partition("\n")[0],
+                    "listeners": [bus.name_of(each) for each in bus.listeners(event_type)],
+                }
+                for name, event_type in event_types().items()
+            ],
+            **questions(),
+        }
 
     @router.post("/events")
     async def send_event(type: Text, fields: Fields) -> dict[str, list[str]]:
@@ -83,9 +96,8 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
         """Write an answer into answers.toml, and say whether it's right."""
         said = {"state": "", "sentence": "", "problem": ""}
         try:
-            for question in course.questions():
-                if question.id == id:
-                    said |= asdict(course.mark(question, text))
+            for question in (each for each in course.questions() if each.id == id):
+                said |= asdict(course.mark(question, text))
             course.write_answer(id, text)
         except (course.LessonError, OSError, ValueError) as error:
             said["problem"] = str(error)
@@ -95,8 +107,8 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
     async def live(socket: WebSocket) -> None:
         await socket.accept()
         # The page never speaks: whatever comes is that it left, or that the server stops.
-        left = asyncio.create_task(socket.receive())
-        page = Page()
+        left, page = asyncio.create_task(socket.receive()), Page()
+        left.add_done_callback(lambda _: page.changed.set())
         recorder.pages.add(page)
         rows = recorder.steps()  # all, and not over HTTP: another worker might answer that
         try:
@@ -104,14 +116,20 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
                 page.changed.clear()
                 ended = recorder.ended
                 rows = rows or recorder.since(page.seen)
-                await socket.send_json(news(recorder) | {"steps": rows})
+                running = list(recorder.running.values())[:HANDLED]
+                news = {
+                    "run": recorder.run,
+                    "began": recorder.began.isoformat(timespec="milliseconds"),
+                    "state": recorder.state,
+                    "calls": recorder.calls,
+                    "running": [step.row() for step in running],
+                    "handled": handled(recorder),
+                    "steps": rows,
+                }
+                await socket.send_json(news)
                 page.seen, rows = ended, []
-                changed = asyncio.create_task(page.changed.wait())
-                timeout = LOOK if connected() else None
-                await asyncio.wait(
-                    {changed, left}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED
-                )
-                changed.cancel()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(page.changed.wait(), LOOK if connected() else None)
                 if recorder.state == "running":
                     await asyncio.wait({left}, timeout=PAUSE)
             await socket.close(1008)
@@ -124,34 +142,19 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
     @router.get("")
     @router.get("/{name}")
     async def file(name: str = "index.html") -> FileResponse:
-        if name not in TYPES:
+        if name not in os.listdir(PAGE):
             raise HTTPException(404)
-        return FileResponse(PAGE / name, media_type=TYPES[name])
+        return FileResponse(PAGE / name)
 
     site = FastAPI(openapi_url=None, max_body_size=LARGEST_BODY)
     site.include_router(router)
     return site
 
 
-def news(recorder: Recorder) -> dict[str, Any]:
-    """Return what a page must know beside the steps."""
-    return {
-        "run": recorder.run,
-        "began": recorder.began.isoformat(timespec="milliseconds"),
-        "state": recorder.state,
-        "calls": recorder.calls,
-        "running": [step.row() for step in list(recorder.running.values())[:HANDLED]],
-        "handled": handled(recorder) if connected() else None,
-    }
-
-
-def connected() -> bool:
-    """Return whether a broker carries events from process to process."""
-    return getattr(bus, "publish", None) is not None
-
-
-def handled(recorder: Recorder) -> list[Row]:
-    """Return the last calls of listeners in all processes of this machine, oldest first."""
+def handled(recorder: Recorder) -> list[Row] | None:
+    """Return the last calls of listeners on this machine, oldest first; None without a broker."""
+    if not connected():
+        return None
     rows = [
         row | {"process": row["run"].rpartition("-")[2]}
         for row in (*recorder.others(), *recorder.kept())
@@ -169,41 +172,9 @@ def _id(row: Row) -> object:
     return row["type"], (row["fields"] or {}).get("id", (row["run"], row["sequence"]))
 
 
-# What the app has, and what the course asks.
-
-
-def event_types(base: type[Event] = Event) -> dict[str, type[Event]]:
+def event_types() -> dict[str, type[Event]]:
     """Return each class of event by its name, wherever in the app it's defined."""
-    found: dict[str, type[Event]] = {}
-    for event_type in base.__subclasses__():
-        if event_type.__name__ != "IntegrationEvent":
-            found[event_type.__name__] = event_type
-        found |= event_types(event_type)
-    return found
-
-
-def events() -> list[dict[str, Any]]:
-    """Return, for each class of event, what it's about and who listens."""
-    return [
-        {
-            "name": name,
-            "about": (event_type.__doc__ or "").strip().partition("\n")[0],
-            "listeners": [bus.name_of(listener) for listener in bus.listeners(event_type)],
-        }
-        for name, event_type in event_types().items()
-    ]
-
-
-def routes(app: FastAPI) -> list[dict[str, str]]:
-    """Return, for each route that /docs shows, its handler; what only reads comes first."""
-    shown = app.openapi()["paths"]
-    found = [
-        {"name": f"{method} {route.path_format}", "listener": bus.name_of(route.endpoint)}
-        for route in iter_route_contexts(app.routes)
-        for method in route.methods or ()
-        if route.endpoint and method.lower() in shown.get(route.path_format or "", ())
-    ]
-    return sorted(found, key=lambda route: (not route["name"].startswith("GET "), route["name"]))
+    return {each.__name__: each for each in below(Event) if each.__name__ != "IntegrationEvent"}
 
 
 def questions() -> dict[str, Any]:
@@ -212,21 +183,18 @@ def questions() -> dict[str, Any]:
     What stands in the way, such as a line of answers.toml that isn't TOML, is in "problem".
     """
     found: dict[str, Any] = {"rows": [], "predictions": [], "questions": [], "problem": ""}
-    given = course.Answers({}, {})
     try:
         found["rows"] = [row.cells for row in course.own_rows() if not row.problem]
         try:
             given = course.read_answers()
         except course.LessonError as error:
-            found["problem"] = str(error)
+            given, found["problem"] = course.Answers({}, {}), str(error)
         for each in course.predictions():
-            answer = given.predict.get(each.id, "")
-            found["predictions"].append({"id": each.id, "text": each.text, "answer": answer})
+            asked = each.model_dump(include=ASKED) | {"answer": given.predict.get(each.id, "")}
+            found["predictions"].append(asked)
         for question in course.questions():
-            names = "id", "text", "hint", "code", "after"
-            asked = {name: getattr(question, name) for name in names}
-            asked["choices"] = [{"letter": c.letter, "text": c.text} for c in question.choices]
-            asked["answer"] = answer = given.quiz.get(question.id, "").upper()
+            answer = given.quiz.get(question.id, "").upper()
+            asked = question.model_dump(include=ASKED) | {"answer": answer}
             if answer and not question.code:  # to run code takes its time
                 asked["verdict"] = asdict(course.mark(question, answer))
             found["questions"].append(asked)
@@ -235,15 +203,10 @@ def questions() -> dict[str, Any]:
     return found
 
 
-class Guard:
-    """An ASGI middleware: a foreign host or origin gets nothing, every answer has HEADERS."""
+def guarded(app: ASGIApp) -> ASGIApp:
+    """Return `app` so that a foreign host or origin gets nothing, and every answer has HEADERS."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request of the page's own through; refuse any other."""
-
+    async def guard(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 MutableHeaders(scope=message).update(HEADERS)
@@ -251,7 +214,7 @@ class Guard:
 
         name = foreign_name(Headers(scope=scope))[:200]
         if not name:
-            await self.app(scope, receive, send_with_headers)
+            await app(scope, receive, send_with_headers)
         elif scope["type"] == "websocket":
             await WebSocketClose(1008)(scope, receive, send)  # before it's accepted: 403
         else:
@@ -261,6 +224,8 @@ class Guard:
                 f"the app with LESSON_HOSTS={name} in its environment."
             )
             await PlainTextResponse(sentence, 403)(scope, receive, send_with_headers)
+
+    return guard
 
 
 def foreign_name(headers: Headers) -> str:

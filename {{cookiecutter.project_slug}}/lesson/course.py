@@ -84,11 +84,8 @@ class Question(BaseModel):
     def right(self) -> str:
         """The letter of the right choice. Runs `code`, if there is any, in its own process."""
         output = printed(self.code) if self.code else ""
-        right = [
-            each.letter
-            for each in self.choices
-            if each.right or (self.code and each.prints == output)
-        ]
+        said = [each for each in self.choices if self.code and each.prints == output]
+        right = [each.letter for each in said or self.choices if each.right or said]
         if len(right) != 1:
             raise LessonError(f"quiz.toml, {self.id}: {len(right)} choices say {output!r}.")
         return right[0]
@@ -134,15 +131,10 @@ def not_utf8(name: str, content: bytes) -> str:
     return ""
 
 
-# The tutorial
-
-
 def table(columns: tuple[str, ...], path: Path = TUTORIAL) -> list[Row]:
     """Return the rows of the table with these `columns`; raise LessonError if there's none."""
-    lines = [
-        [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
-        for line in read(path).splitlines()
-    ]
+    texts = [re.split(r"(?<!\\)\|", line.strip().strip("|")) for line in read(path).splitlines()]
+    lines = [[cell.strip() for cell in cells] for cells in texts]
     if list(columns) not in lines:
         names = ", ".join(columns)
         raise LessonError(f"{path.name}: the table with the columns {names} is missing.")
@@ -178,13 +170,14 @@ def own_rows(path: Path = TUTORIAL) -> list[Row]:
         if row in given:
             continue
         number, problem = row.cells["Step"], row.problem
-        free = next(str(n) for n in range(5, 1000) if str(n) not in taken)
-        empty = [column for column, cell in row.cells.items() if not cell]
-        if not problem and number in taken:
+        free = next(n for n in range(5, 1000) if str(n) not in taken)
+        if problem:
+            pass
+        elif number in taken:
             problem = f"row {number} is '{taken[number]}' already; number this one {free}."
-        elif not problem and not number.isdecimal():
+        elif not number.isdecimal():
             problem = f"the step is {number!r}; number the row {free}."
-        elif not problem and empty:
+        elif empty := [column for column, cell in row.cells.items() if not cell]:
             problem = f"the row has nothing under {empty[0]}; fill in the cell."
         taken.setdefault(number, row.cells.get("Event", ""))
         rows.append(Row(row.line, row.cells, problem))
@@ -197,17 +190,13 @@ def execution_table(path: Path = TUTORIAL) -> list[dict[str, str]]:
     return [row.cells for row in table(EXECUTION_TABLE, path) if not row.problem]
 
 
-# The quiz
-
-
 def questions(path: Path = QUIZ, rows: list[dict[str, str]] | None = None) -> list[Question]:
     """Return the questions in order, each answer looked up in `rows` (the tutorial's own).
 
     Raises LessonError with the place if a question can't be asked or hasn't just one answer.
     """
     asked: list[Question] = []
-    for place, data in _blocks(path, "question"):
-        question = _checked(Question, data, place)
+    for place, question in _blocks(path, "question", Question):
         place = f"{place}, {question.id}"
         if question.id in [each.id for each in asked]:
             raise LessonError(f"{place}: another question has this id; choose another.")
@@ -231,8 +220,8 @@ def questions(path: Path = QUIZ, rows: list[dict[str, str]] | None = None) -> li
 def predictions(path: Path = QUIZ, rows: list[dict[str, str]] | None = None) -> list[Prediction]:
     """Return what is to be predicted before the run, each with its outcome looked up."""
     asked = []
-    for place, data in _blocks(path, "predict"):
-        asked.append(prediction := _checked(Prediction, data, place))
+    for place, prediction in _blocks(path, "predict", Prediction):
+        asked.append(prediction)
         prediction.outcome = _look_up(prediction.look_up, place, rows)
     return asked
 
@@ -254,15 +243,15 @@ def printed(code: str) -> str:
     """Return what `code` prints in a Python of its own; raise LessonError if it can't run."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
     command = [sys.executable, "-W", "ignore", "-c", code]
-    said: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "check": True}
+    how: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "timeout": 20}
     try:
-        done = subprocess.run(command, cwd=ROOT, env=environment, timeout=20, **said)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        said = subprocess.check_output(command, cwd=ROOT, env=environment, **how).decode()
+    except subprocess.SubprocessError:
         raise LessonError("What the quiz runs doesn't run just now; fix app/ first.") from None
-    return "\n".join([*done.stdout.decode().splitlines(), ""])
+    return "\n".join([*said.splitlines(), ""])
 
 
-def _blocks(path: Path, kind: str) -> Iterator[tuple[str, Any]]:
+def _blocks(path: Path, kind: str, model: type[Model]) -> Iterator[tuple[str, Model]]:
     """Yield each [[kind]] of the file with its place, such as "quiz.toml, line 3"."""
     text = read(path)
     try:
@@ -273,16 +262,13 @@ def _blocks(path: Path, kind: str) -> Iterator[tuple[str, Any]]:
     if len(lines) != len(blocks) or not blocks:
         raise LessonError(f"{path.name}: start each {kind} with a line that says [[{kind}]].")
     for line, block in zip(lines, blocks, strict=True):
-        yield f"{path.name}, line {line}", block
-
-
-def _checked(model: type[Model], data: Any, place: str) -> Model:
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        raise LessonError(f"{place}, {data.get('id')}: {name}: {first['msg']}.") from None
+        place = f"{path.name}, line {line}"
+        try:
+            yield place, model.model_validate(block)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(map(str, first["loc"]))
+            raise LessonError(f"{place}, {block.get('id')}: {name}: {first['msg']}.") from None
 
 
 def _look_up(look_up: LookUp, place: str, rows: list[dict[str, str]] | None) -> str:
@@ -290,14 +276,9 @@ def _look_up(look_up: LookUp, place: str, rows: list[dict[str, str]] | None) -> 
         rows = [row.cells for row in given_rows()]
     found = [row[look_up.column] for row in rows if row[look_up.where] == look_up.is_]
     if len(found) != 1:
-        count = f"{len(found)} rows" if found else "no row"
-        raise LessonError(
-            f"{place}: {count} of the table where {look_up.where} is {look_up.is_!r}."
-        )
+        count = f"{len(found)} rows of" if found else "no row of"
+        raise LessonError(f"{place}: {count} the table where {look_up.where} is {look_up.is_!r}.")
     return found[0]
-
-
-# The answers
 
 
 def read_answers(path: Path = ANSWERS) -> Answers:

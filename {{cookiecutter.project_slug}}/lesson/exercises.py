@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lesson.course import QUIZ, ROOT, LessonError, Verdict, read
 
@@ -69,16 +70,10 @@ def run(
     Returns what it wrote, and whether it ended by itself. Nothing it started is left behind.
     """
     with tempfile.TemporaryFile() as out:  # a pipe would wait for whoever else holds it
-        process = subprocess.Popen(
-            [sys.executable, *command],
-            cwd=root,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-        )
+        group = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+        where: Any = {"cwd": root, "env": environment, "start_new_session": True}
+        where |= {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": subprocess.STDOUT}
+        process = subprocess.Popen([sys.executable, *command], creationflags=group, **where)
         size, since = 0, time.monotonic()
         try:
             while process.poll() is None and time.monotonic() - since < silence:

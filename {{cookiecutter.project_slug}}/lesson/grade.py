@@ -87,17 +87,15 @@ def grade_folder(folder: Path, seconds: float) -> dict[str, str]:
                     notes.append(f"the tests were stopped after {seconds:g} seconds")
     except Exception as error:
         notes.append(f"could not be tested: {str(error)[:200]}")
-    right = [verdict for verdict in marks.values() if verdict.state == "right"]
+    states = {each.id: marks[each.id].state if marks else "not run" for each in EXERCISES}
     wrong = [f"{id_}: {each.sentence}" for id_, each in marks.items() if each.state == "wrong"]
-    return {
-        **{exercise.id: "not run" for exercise in EXERCISES},
-        **{id_: verdict.state for id_, verdict in marks.items()},
-        **cells,
-        "points": str(int(cells.get("quiz", 0)) + len(right)),
+    cells |= {
+        "points": str(int(cells.get("quiz", 0)) + list(states.values()).count("right")),
         "maximum": str(len(course.questions()) + len(EXERCISES)),
         "why": " ".join(wrong),
         "note": "; ".join(notes),
     }
+    return states | cells
 
 
 def quiz(folder: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from app.main import app as inner
-from lesson.api import Guard, site
+from lesson.api import guarded, site
 from lesson.recorder import Recorder
 
 FOLDER = Path(__file__).parent.parent / ".lesson"
@@ -25,7 +25,7 @@ class Watched:
     def __init__(self, app: Any, folder: Path) -> None:
         self.app = app
         self.recorder = Recorder(folder)
-        self.page = Guard(site(app, self.recorder))
+        self.page = guarded(site(app, self.recorder))
         self.in_hand = 0  # requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -49,7 +49,7 @@ def find_receipt(placed: Step | None) -> Any:
     """Return the listener that sends the receipt: send_receipt, or who prints the order's id."""
     calls = placed.calls if placed else []
     named = [call.listener for call in calls if name(call.listener) == "send_receipt"]
-    printing = [call.listener for call in calls if str(call.event.order_id) in call.printed]
+    printing = [call.listener for call in calls if call.prints_id()]
     return next(iter(named + printing), None)
 
 
@@ -60,8 +60,7 @@ def why_no_order(app: Probe, run: Run) -> str:
     if run.error and (is_circle(run.error) or not run.failures()):
         return explain(run.error, run.steps[-1].place if run.steps else place)
     if run.status != 201 and not run.failures():
-        words = {"request": run.request, "status": run.status, "refusal": refusal(run)}
-        return say("refused", place, **words)
+        return refusal(run, place)
     if not app.order_of(run):
         placed = app.events.OrderPlaced
         return unsent(run, placed) or say("no_order", place, who=name(run.endpoint))
@@ -97,21 +96,18 @@ def chain(app: Probe, two: Run, nine: Run, ten: Run, more: Run, receipt: Any) ->
             return explain(call.error, where(call.listener))
     if followers and not heard:
         return unheard(app, followers[0])
-    number: dict[str, str] = {}
-    if early:
-        number = {"quantity": "9", "does": f"emits {kind(early[0])} too"}
-    elif bool(followers) != bool(late):
-        missing = "25" if followers else "10"
-        number = {"quantity": missing, "does": f"doesn't emit {kind((followers + late)[0])}"}
-    if number:
-        return say("wrong_number", (early + followers + late)[0].place, **number)
+    quantity = 9 if early else 25 if followers else 10
+    if early or bool(followers) != bool(late):
+        first = (early + followers + late)[0]
+        does = f"emits {first.kind} too" if early else f"doesn't emit {first.kind}"
+        return say("wrong_number", first.place, quantity=quantity, does=does)
     if heard:
         who = name(heard[0].calls[0].listener)
-        return Verdict("right", say("chained", "", event=kind(heard[0]), who=who))
+        return Verdict("right", say("chained", "", event=heard[0].kind, who=who))
     for step in ten.steps:
         if step.cause or app.is_new(step):
             key = "old_event" if step.cause else "route_emits"
-            return say(key, step.place, event=kind(step))
+            return say(key, step.place, event=step.kind)
     if problem := shadowed(app) or unsent(ten, *app.own_events()):
         return problem
     listened = [event for event, _ in app.bus.registered]
@@ -167,7 +163,7 @@ def own_feature(app: Probe, used: set[type]) -> Mark:
         if failed and failed[0].error:
             problems.append(explain(failed[0].error, where(failed[0].listener)))
         elif heard:
-            right = Verdict("right", say("own", "", request=run.request, event=kind(heard[0])))
+            right = Verdict("right", say("own", "", request=run.request, event=heard[0].kind))
             return row_problem(rows, heard[0], run) or right
         elif run.error:
             problems.append(explain(run.error, place))
@@ -178,10 +174,9 @@ def own_feature(app: Probe, used: set[type]) -> Mark:
         elif run.request.startswith("GET ") and not run.steps:
             continue  # a question that changes nothing is no event
         elif run.status >= 400:
-            words = {"request": run.request, "status": run.status, "refusal": refusal(run)}
-            problems.append(say("refused", place, **words))
+            problems.append(refusal(run, place))
         elif run.steps:
-            problems.append(say("old_event", run.steps[0].place, event=kind(run.steps[0])))
+            problems.append(say("old_event", run.steps[0].place, event=run.steps[0].kind))
         else:
             problems.append(say("no_event", place, who=who))
     if problem := next(iter(problems), left_out(app)):
@@ -213,15 +208,15 @@ def row_problem(rows: list[course.Row], step: Step, run: Run) -> str:
         if line.startswith("|") and named.search(line):
             return say("row_outside", f"TUTORIAL.md, line {number}")
     last = course.given_rows()[-1].line
-    return say("row_missing", f"TUTORIAL.md, line {last}", event=kind(step), who=who)
+    return say("row_missing", f"TUTORIAL.md, line {last}", event=step.kind, who=who)
 
 
 def unheard(app: Probe, step: Step) -> str:
     """Return what to do about an event that nobody hears."""
     for other, listener in app.bus.registered:
-        if other is not type(step.event) and other.__name__ == kind(step):
-            return say("another_class", where(other), who=name(listener), event=kind(step))
-    return say("unheard", step.place, event=kind(step))
+        if other is not type(step.event) and other.__name__ == step.kind:
+            return say("another_class", where(other), who=name(listener), event=step.kind)
+    return say("unheard", step.place, event=step.kind)
 
 
 def unsent(run: Run, *kinds: type) -> str:
@@ -241,13 +236,14 @@ def unsent(run: Run, *kinds: type) -> str:
     return ""
 
 
-def refusal(run: Run) -> str:
+def refusal(run: Run, place: str) -> str:
     """Return what a refused request was told, and what to do."""
+    told = say("body", "", body=run.body[:150] or "nothing")
     with suppress(ValueError, LookupError, TypeError):
         first = json.loads(run.body)["detail"][0]
         field = ".".join(map(str, first["loc"][1:]))
-        return say("invalid", "", field=field, reason=first["msg"])
-    return say("body", "", body=run.body[:150] or "nothing")
+        told = say("invalid", "", field=field, reason=first["msg"])
+    return say("refused", place, request=run.request, status=run.status, refusal=told)
 
 
 def left_out(app: Probe) -> str:
@@ -255,7 +251,7 @@ def left_out(app: Probe) -> str:
     for module, value, variable in members(app, APIRouter, FastAPI):
         for route in value.routes:
             endpoint = getattr(route, "endpoint", None)
-            if getattr(endpoint, "__module__", "") == module and endpoint not in app.endpoints():
+            if getattr(endpoint, "__module__", "") == module and endpoint not in app.endpoints:
                 return say("left_out", where(endpoint), who=name(endpoint), variable=variable)
     return ""
 
@@ -267,7 +263,7 @@ def misplaced(app: Probe) -> str:
     called = getattr(getattr(place_order, "__code__", None), "co_names", ())
     for module, function, who in members(app, type(name)):
         event = {listener: event for event, listener in app.bus.registered}.get(function)
-        if event is placed or function.__module__ != module or function in app.endpoints():
+        if event is placed or function.__module__ != module or function in app.endpoints:
             continue
         parameters = inspect.signature(function).parameters.values()
         wants = placed in [parameter.annotation for parameter in parameters]
@@ -312,10 +308,6 @@ def uses(function: str, *kinds: type) -> str:
 
 def name(listener: Any) -> str:
     return str(getattr(listener, "__name__", type(listener).__name__))
-
-
-def kind(step: Step) -> str:
-    return type(step.event).__name__
 
 
 def main() -> None:

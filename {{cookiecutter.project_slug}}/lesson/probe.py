@@ -13,7 +13,6 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastapi.routing import iter_route_contexts
 from fastapi.testclient import TestClient
 
 from lesson import feedback, sample
@@ -46,6 +45,10 @@ class Step:
     cause: "Step | None"
     calls: list[Call] = field(default_factory=list)
 
+    @property
+    def kind(self) -> str:
+        return type(self.event).__name__
+
 
 @dataclass
 class Run:
@@ -75,9 +78,8 @@ class Recorder:
 
     def emitted(self, event: Any) -> None:
         places = [(file, line) for made, file, line in self.run.made if made is event]
-        file, line = next(
-            (at for at in (feedback.caller(sys._getframe()), *places) if at[0]), ("", 0)
-        )
+        places.insert(0, feedback.caller(sys._getframe()))
+        file, line = next((at for at in places if at[0]), ("", 0))
         now = self.now.get()
         self.run.steps.append(Step(event, f"{file}, line {line}", now and now[0]))
 
@@ -140,8 +142,10 @@ class Probe:
             watching = self.bus.Middleware()
             watching.emitted = self.recorder.emitted
             watching.dispatch = self.recorder.dispatch
-            with watching, self.started() as self.client:
-                self.find_routes()
+            client = TestClient(self.guarded, raise_server_exceptions=False)
+            with watching, client as self.client:
+                self.routes = sample.routes_of(self.app)
+                self.endpoints = [endpoint for endpoint, _ in self.routes.values()]
                 mark(self)
                 self.begin("The end of the app")
         except (Exception, SystemExit) as error:
@@ -167,19 +171,6 @@ class Probe:
         __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
         self.events.Event.__init__ = __init__
 
-    def find_routes(self) -> None:
-        """Keep each route of the API: its handler, and what OpenAPI says of it."""
-        self.document = self.app.openapi()
-        self.routes: dict[str, tuple[Any, Any]] = {}
-        for route in iter_route_contexts(self.app.routes):
-            for method in sorted(route.methods or ()):
-                operation = self.document["paths"].get(route.path_format, {}).get(method.lower())
-                if operation is not None:
-                    self.routes[f"{method} {route.path_format}"] = (route.endpoint, operation)
-
-    def started(self) -> TestClient:
-        return TestClient(self.guarded, raise_server_exceptions=False)
-
     async def guarded(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer as the app does, note its error, and survive its sys.exit()."""
         self.loop = asyncio.get_running_loop()
@@ -193,7 +184,7 @@ class Probe:
         """Send a request, wait for all that it sets off, and return what it did."""
         endpoint, operation = self.routes.get(request, (None, {}))
         method, _, path = request.partition(" ")
-        details = sample.request(path, operation, self.document, self.known)
+        details = sample.request(path, operation, self.app.openapi(), self.known)
         if body:
             details["json"] = details.get("json", {}) | body
         run = self.begin(request, endpoint)
@@ -231,11 +222,13 @@ class Probe:
 
     def new_runs(self) -> Iterator[Run]:
         """Ask each route of the learner's once: what makes things first, what reads them last."""
-        late = {"DELETE": 1, "GET": 2}
 
-        def turn(request: str) -> tuple[bool, int, int]:
-            method = request.partition(" ")[0]
-            return method in late, request.count("{"), late.get(method, 0)
+        def turn(request: str) -> tuple[bool, int, bool]:
+            return (
+                request.startswith(("DELETE", "GET")),
+                request.count("{"),
+                request.startswith("GET"),
+            )
 
         for request in sorted(self.routes, key=turn):
             module = self.routes[request][0].__module__
@@ -258,23 +251,15 @@ class Probe:
         self.tell(stuck=feedback.say("hangs", place, request=self.recorder.run.request))
         os._exit(1)
 
-    # What the marks ask of it
-
-    def endpoints(self) -> list[Any]:
-        return [endpoint for endpoint, _ in self.routes.values()]
-
     def order_of(self, run: Run) -> Step | None:
         steps = (step for step in run.steps if isinstance(step.event, self.events.OrderPlaced))
         return next(steps, None)
 
     def own_events(self) -> list[Any]:
         """Return the classes of event that the app doesn't come with."""
-        found, queue = [], [self.events.Event]
-        while queue:
-            queue += (below := queue.pop().__subclasses__())
-            found += [each for each in below if each.__module__.startswith("app.")]
         given = [getattr(self.events, name, None) for name in GIVEN_EVENTS]
-        return [event for event in found if event not in given]
+        found = [each for each in sample.below(self.events.Event) if each not in given]
+        return [each for each in found if each.__module__.startswith("app.")]
 
     def is_new(self, step: Step) -> bool:
         return type(step.event) in self.own_events()

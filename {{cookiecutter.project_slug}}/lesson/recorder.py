@@ -30,10 +30,10 @@ LONG = 200  # characters after which a text is cut
 RECENT = 200  # steps of a run that are kept, beside the last one of each listener
 LINES = 1000  # of a run's file, after which it's written anew with the steps that are kept
 RUNS = 10  # files that are kept
-# Rows of the execution table: step, event, next action.
-REQUEST = (2, "User sends request", "Wait for next request")
-ROWS = {
+# Rows of the execution table, by the type of an event or of None: step, event, next action.
+ROWS: dict[type, tuple[int, str, str]] = {
     Startup: (1, "App starts", "No further events"),
+    type(None): (2, "User sends request", "Wait for next request"),
     Shutdown: (3, "App shuts down", "App stops"),
 }
 # What browsers ask for by themselves: nobody's event.
@@ -75,15 +75,12 @@ class Step:
     def did(self, returned: str, error: BaseException | None) -> None:
         """Note what the handler printed and returned (the same text once), or how it failed."""
         printed = self._printed.strip()
-        self.failed = self.failed or error is not None
+        output = f"Prints {printed!r}" if printed else f"Returns {returned or 'nothing'}"
+        if printed and returned not in ("", repr(printed)):
+            output += f", returns {returned}"
         if error is not None:
-            self.handler_output = f"Fails: {_cut(format_exception_only(error)[0].strip())}"
-        elif printed and returned in ("", repr(printed)):
-            self.handler_output = f"Prints {printed!r}"
-        elif printed:
-            self.handler_output = f"Prints {printed!r}, returns {returned}"
-        else:
-            self.handler_output = f"Returns {returned or 'nothing'}"
+            output, self.failed = f"Fails: {_cut(format_exception_only(error)[0].strip())}", True
+        self.handler_output = output
 
     def row(self) -> Row:
         """Return it as JSON."""
@@ -159,7 +156,7 @@ class Recorder(bus.Middleware):
     def kept(self) -> list[Row]:
         """Return the steps of this run that are kept, oldest first."""
         kept = {row["sequence"]: row for row in (*self._last.values(), *self._recent)}
-        return [kept[sequence] for sequence in sorted(kept)]
+        return [row for _, row in sorted(kept.items())]
 
     def steps(self) -> list[Row]:
         """Return the steps of the last run and of this one, oldest first."""
@@ -179,16 +176,13 @@ class Recorder(bus.Middleware):
                     rows += _read(file, written)
         return rows
 
-    # What is seen: requests, events that no listener is called for here, calls of listeners.
-
     async def request(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Let `app` answer a request, as an ASGI middleware does, and record it."""
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if BY_ITSELF.fullmatch(path):
             return await app(scope, receive, send)
         query = scope["query_string"].decode(errors="replace")
-        detail = _cut(f"{scope['method']} {path}{'?' * bool(query)}{query}")
-        now = self._begin(None, detail)
+        now = self._begin(None, _cut(f"{scope['method']} {path}{'?' * bool(query)}{query}"))
         status, body = 0, b""
 
         async def watched_send(message: Message) -> None:
@@ -253,20 +247,15 @@ class Recorder(bus.Middleware):
             _now.reset(token)
             self._end(now)
 
-    # How a step begins, ends and is kept.
-
     def _begin(self, event: Event | None, detail: str = "") -> Step:
         name, fields = "request", None
         if event is not None:
             name, (detail, fields) = type(event).__name__, _fields(event)
         now = Step(self.run, next(self._sequence), name, detail, name, fields=fields)
-        if parent := _now.get():
+        if event is not None and (parent := _now.get()):
             now.step, now.cause = parent.step, parent.sequence
-        if event is None:
-            now.step, now.event, now.next_action = REQUEST
-            now.cause = None
-        elif type(event) in ROWS:
-            now.step, now.event, now.next_action = ROWS[type(event)]
+        if row := ROWS.get(type(event)):
+            now.step, now.event, now.next_action = row
         self.running[now.sequence] = now
         self.tell()
         return now
@@ -292,8 +281,7 @@ class Recorder(bus.Middleware):
         rows = [row]
         try:
             if self._lines == LINES:
-                self._file.seek(0)
-                self._file.truncate()
+                self._file.truncate(self._file.seek(0))
                 self._lines, rows = 0, self.kept()
             self._file.write("".join(f"{json.dumps(each)}\n" for each in rows).encode())
             self._lines += len(rows)
@@ -303,8 +291,6 @@ class Recorder(bus.Middleware):
     def _give_up(self, error: OSError) -> None:  # the disk is full, or not ours
         logging.getLogger(__name__).warning("Cannot keep the steps of this run: %s", error)
         self._file = None
-
-    # The open pages.
 
     def tell(self, state: str = "") -> None:
         """Tell all open pages that something changed, such as the `state` of the app."""
@@ -316,15 +302,18 @@ class Recorder(bus.Middleware):
     async def told(self) -> None:
         """Wait until all open pages have what there is, half a second at most."""
         for _ in range(50):
-            if all(page.seen == self.ended for page in self.pages):
-                break
-            await asyncio.sleep(0.01)
+            if any(page.seen != self.ended for page in self.pages):
+                await asyncio.sleep(0.01)
+
+
+def connected() -> bool:
+    """Return whether a broker carries events from process to process."""
+    return getattr(bus, "publish", None) is not None
 
 
 def published(event: Event) -> bool:
     """Return whether `event` goes to a broker, and its listeners are called from there."""
-    leaves = getattr(events, "IntegrationEvent", None)
-    return bool(leaves and getattr(bus, "publish", None) and isinstance(event, leaves))
+    return connected() and isinstance(event, getattr(events, "IntegrationEvent", ()))
 
 
 def _note_route(now: Step, scope: Scope, status: int, body: bytes) -> None:

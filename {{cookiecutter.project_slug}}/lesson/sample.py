@@ -1,10 +1,13 @@
-"""Makes up a request that a route accepts, from what FastAPI says of the route in its OpenAPI."""
+"""What the app has: its events and routes; and a request that a route accepts, by its OpenAPI."""
 
 from collections.abc import Mapping
 from re import _parser  # type: ignore[attr-defined]  # the parser of re itself
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
+
+from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
 
 TEXTS = {
     "uuid": "6f2c1a4e-8d3b-4c55-9a17-0b1e2d3c4f5a",
@@ -16,6 +19,22 @@ TEXTS = {
     "uri": "https://example.com/",
 }
 Known = Mapping[str, Any]  # what earlier answers said, such as {"order_id": "6f2c..."}
+
+
+def below(base: type[Any]) -> list[type[Any]]:
+    """Return all subclasses of a class."""
+    return [each for sub in base.__subclasses__() for each in (sub, *below(sub))]
+
+
+def routes_of(app: FastAPI) -> dict[str, tuple[Any, Any]]:
+    """Return the handler of each route that /docs shows, and what OpenAPI says of it."""
+    paths = app.openapi()["paths"]
+    return {
+        f"{method} {route.path_format}": (route.endpoint, paths[route.path_format][method.lower()])
+        for route in iter_route_contexts(app.routes)
+        for method in sorted(route.methods or ())
+        if route.endpoint and method.lower() in paths.get(route.path_format or "", ())
+    }
 
 
 def request(path: str, operation: Any, document: Any, known: Known) -> dict[str, Any]:
@@ -56,21 +75,18 @@ def value(schema: Any, document: Any, known: Known = MappingProxyType({})) -> An
     match schema.get("type"):
         case "object":
             fields, required = schema.get("properties", {}), schema.get("required", [])
-            return {
-                name: known.get(name, value(fields[name], document, known)) for name in required
-            }
+            made = {name: value(fields[name], document, known) for name in required}
+            return made | {name: known[name] for name in required if name in known}
         case "array":
             if "prefixItems" in schema:
                 return [value(each, document, known) for each in schema["prefixItems"]]
             return [value(schema.get("items", {}), document, known)] * schema.get("minItems", 1)
         case "integer" | "number":
-            step = schema.get("multipleOf", 1)
-            least = schema.get("minimum", schema.get("exclusiveMinimum", 0) + step)
+            above = schema.get("exclusiveMinimum", 0) + schema.get("multipleOf", 1)
+            least = schema.get("minimum", above)
             return min(least, schema.get("maximum", least))
-        case "boolean":
-            return True
-        case "null":
-            return None
+        case "boolean" | "null" as kind:
+            return True if kind == "boolean" else None
     if "pattern" in schema:
         return matching(_parser.parse(schema["pattern"]))
     text = TEXTS.get(schema.get("format", ""), "tea")

@@ -41,10 +41,7 @@ function el(tag, attributes = {}, ...children) {
 }
 
 // Set a text only when it differs, so that nothing is announced or laid out twice.
-function put(node, text) {
-  if (node.textContent !== text) node.textContent = text;
-}
-
+const put = (node, text) => { if (node.textContent !== text) node.textContent = text; };
 const mark = (state, text) => el("span", { class: `mark ${state}`, text });
 const code = (text) => el("code", { text });
 const small = (text) => el("small", { text });
@@ -58,14 +55,13 @@ function fill(table, rows) {
 }
 
 async function api(path, sent) {
-  const json = { method: "POST", headers: { "Content-Type": "application/json" }, body: sent };
+  const json = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(sent) };
   const response = await fetch(at(path), sent === undefined ? {} : json);
-  const text = await response.text();
-  return { ok: response.ok, status: response.status, text, data: response.ok && text ? JSON.parse(text) : null };
+  const { ok, status } = response;
+  return { ok, status, [ok ? "data" : "text"]: await (ok ? response.json() : response.text()) };
 }
 
 // The connection comes back by itself, and says truthfully where the server is.
-
 function connect() {
   const url = at("lesson/live");
   url.protocol = url.protocol.replace("http", "ws");
@@ -88,7 +84,7 @@ function connect() {
 
 // A browser doesn't say why a socket is refused; an ordinary request is told.
 async function askWhy() {
-  const { status, text } = await api("lesson/events", "").catch(() => ({}));
+  const { status, text } = await api("lesson/events", {}).catch(() => ({}));
   connection = status ? "refused" : "away";
   refusal = status === 403 ? text : "A proxy on the way lets no WebSocket through; make it pass on Upgrade headers.";
 }
@@ -116,14 +112,11 @@ async function refresh() {
   if (!ok && connection === "live") connection = "unread";
   if (!ok) return showState();
   const asked = ({ predictions, questions, problem }) => JSON.stringify([predictions, questions, problem]);
-  const asksAnew = asked(about) !== asked(data);
-  about = data;
-  put($("#title"), about.title);
-  if (asksAnew) showQuestions();
+  const shown = asked(about);
+  put($("#title"), (about = data).title);
+  if (shown !== asked(data)) showQuestions();
   if (!paused) show([]);
 }
-
-// What is shown.
 
 function show(added) {
   const whose = connection === "live" ? "This run:" : "The run that has ended:";
@@ -184,15 +177,13 @@ function cells(step, event = step.event) {
 }
 
 function filled(number, step, event) {
-  const when = `${step.run === now.run ? "at" : "last run,"} ${clock(step.time)}`;
-  return line(head(String(number), mark(step.run === now.run ? "done" : "earlier", when)), ...cells(step, event));
+  const [state, when] = step.run === now.run ? ["done", "at"] : ["earlier", "last run,"];
+  return line(head(String(number), mark(state, `${when} ${clock(step.time)}`)), ...cells(step, event));
 }
 
 function plain(number, state, word, ...texts) {
   const said = LABELS.map((label, index) => cell(label, texts[index] ?? word));
-  const row = line(head(String(number), mark(state, word)), ...said);
-  row.classList.toggle("empty", state === "open");
-  return row;
+  return line(head(String(number), mark(state, word)), ...said);
 }
 
 // The latest steps of row 1, 2 or 3 of the execution table, one for each listener.
@@ -271,8 +262,8 @@ function logRow(step) {
 
 function again(step) {
   const get = step.type === "request" && step.detail.startsWith("GET /") && step.detail.length < 200;
-  const sent = JSON.stringify({ type: step.type, fields: step.fields });
-  const onclick = get ? () => fetch(at(step.detail.slice(4))) : () => api("lesson/events", sent);
+  const { type, fields } = step;
+  const onclick = get ? () => fetch(at(step.detail.slice(4))) : () => api("lesson/events", { type, fields });
   if (!get && (!step.fields || ["Startup", "Shutdown"].includes(step.type))) return "";
   const label = `Send no. ${step.sequence} again: ${step.event}`;
   return el("button", { type: "button", "aria-label": label, text: "Again", onclick });
@@ -307,7 +298,6 @@ function showInstances() {
 }
 
 // The concept flow: each step of the app is played box by box; under load, only the last ones.
-
 let [queue, playing] = [[], false];
 
 async function play(added) {
@@ -339,8 +329,6 @@ setInterval(() => { // in batches, so that a screen reader can follow
   unsaid = [];
 }, 3000);
 
-// Buttons that make something happen.
-
 function moment(number, act) {
   const button = $(`#moment-${number}`);
   const result = button.nextElementSibling;
@@ -365,7 +353,7 @@ moment(1, async () => {
 
 moment(2, async () => {
   const earlier = new Set((await recorded()).map(key));
-  const { status } = await api("orders", '{"item": "tea", "quantity": 1}');
+  const { status } = await api("orders", { item: "tea", quantity: 1 });
   if (now.handled) return `Answered ${status}. The broker delivers it: see which instance handled what.`;
   const rows = (await recorded()).filter((step) => !earlier.has(key(step)) && step.type === "OrderPlaced");
   const names = rows.map((step) => (step.listener ? short(step.listener) : "nobody")).join(", ");
@@ -388,14 +376,12 @@ $("#pause").onclick = () => {
 };
 
 // Predict, then compare; and the quiz. What is right is known to the server alone.
-
 async function save(item, text, result) {
-  const sent = JSON.stringify({ id: item.id, text });
-  const { ok, status, data } = await api("lesson/answers", sent).catch(() => ({ status: "nothing" }));
-  const problem = ok ? data.problem : `the app answered ${status}.`;
-  if (!problem) item.answer = text;
+  const { status, data } = await api("lesson/answers", { id: item.id, text }).catch(() => ({ status: "nothing" }));
+  const problem = data ? data.problem : `the app answered ${status}.`;
+  if (!problem) item.answer = text; // what refresh compares
   put(result, problem ? `Not saved, so it's only for trying: ${problem}` : "Saved in answers.toml.");
-  return ok ? data : {};
+  return data ?? {};
 }
 
 function showQuestions() {
