@@ -33,6 +33,7 @@ CHOICES = [
     ("app/messaging/broker_rabbitmq.py", "broker", ["rabbitmq"], "app/messaging/broker.py"),
     ("app/messaging/broker_redis.py", "broker", ["redis"], "app/messaging/broker.py"),
     ("app/messaging/broker_kafka.py", "broker", ["kafka"], "app/messaging/broker.py"),
+    ("app/messaging/aiokafka_1038.py", "broker", ["kafka"], "app/messaging/aiokafka_1038.py"),
     ("app/messaging", "broker", BROKERS, "app/messaging"),  # after the files in it
     ("tests/test_messaging.py", "broker", BROKERS, "tests/test_messaging.py"),
     ("app/database.py", "broker", ["postgres"], "app/database.py"),

@@ -495,7 +495,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 async def main(url, name):
     admin = AIOKafkaAdminClient(bootstrap_servers=url.removeprefix("kafka://"))
     await admin.start()
-    again = f"{name}.Job.app.handlers.jobs.first.again"
+    again = f"{name}.Job.app.handlers.jobs.first.retry"
     await admin.create_topics([NewTopic(f"{name}.Job", 12, 1), NewTopic(again, 2, 1)])
     await admin.close()
 asyncio.run(main(*sys.argv[1:]))
@@ -677,7 +677,7 @@ def test_away_at_the_start(service: Service, name: str) -> None:
     assert instance.wait() != 0
     printed = instance.output() + instance.output("stderr")
     said = [line for line in printed.splitlines() if line.strip()]
-    assert f" answers at {scheme}://127.0.0.1:{port} " in said[-2]  # the last line is uvicorn's
+    assert f"{scheme}://127.0.0.1:{port} " in said[-2]  # the last line is uvicorn's
     assert "s3cret" not in printed
     assert "During handling" not in printed  # it's one error, not two
     command = service.command("dead-letters")

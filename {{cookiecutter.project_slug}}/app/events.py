@@ -25,6 +25,8 @@ class Event(BaseModel):
 class IntegrationEvent(Event):
     """An event that may leave this process. One that's delivered twice keeps its id."""
 
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")  # as JSON has none
+
     partition_key: ClassVar[str] = ""  # a field: events in which it's equal stay in order
     id: str = Field(default_factory=lambda: str(uuid4()), min_length=1)
     time: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))

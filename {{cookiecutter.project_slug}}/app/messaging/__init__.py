@@ -6,8 +6,7 @@ from contextlib import asynccontextmanager
 
 from app import bus
 from app.events import IntegrationEvent
-from app.messaging import cloudevents, delivery
-from app.messaging.settings import settings
+from app.messaging import cloudevents, delivery, settings
 
 RESERVED = 16 * 1024  # bytes that a dead letter needs beside the document
 
@@ -18,8 +17,8 @@ async def connected(subscribe: bool = True) -> AsyncIterator[None]:
 
     With `subscribe=False` the listeners get no subscriptions, as if they weren't there.
     """
-    settings.__init__()  # type: ignore[misc]  # pydantic-settings' way to read it in place
-    if not settings.url:
+    settings.settings.__init__()  # type: ignore[misc]  # pydantic-settings' way to read it in place
+    if not settings.settings.url:
         yield
         return
     from app.messaging.broker import Broker  # nothing is loaded while BROKER_URL is unset

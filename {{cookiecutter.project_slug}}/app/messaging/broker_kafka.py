@@ -1,23 +1,20 @@
-"""The seam to Kafka: a group for each listener, which moves past an event only when it is done.
+"""The adapter for Kafka: a group for each listener, which moves past an event when it's done.
 
-This file uses aiokafka itself. Kafka does not count deliveries, and FastStream's subscriber has no
-place for a count, so an event that ends its process would end one after the other
-(test_an_event_that_ends_the_process_is_given_up).
+Order per key is kept, so this isn't a share group: librdkafka calls its client for those a preview
+(2.16), it can't renew a lock, and the order is lost. aiokafka is used directly: Kafka counts no
+deliveries, and FastStream's subscriber has no place for a count.
 
-Places, with SERVICE for the name of this service:
-
-- topic SERVICE.OrderPlaced: the events, handled or not, for KEEP; events with the same key lie in
-  the same of its PARTITIONS, in order;
-- group SERVICE.OrderPlaced.app.handlers.orders.send_receipt: how far that listener is. The
-  note at its place in a partition says how often the event there may have been begun;
-- topic SERVICE.OrderPlaced.app.handlers.orders.send_receipt.again: what that listener could not
-  handle; what failed N times waits in partition N, so that short waits are not behind long ones;
-- topic SERVICE.letters: the dead letters, until they are taken out.
+- Topic SERVICE.OrderPlaced: the events, handled or not, for KEEP; those with one partition key are
+  in one of its PARTITIONS, in order.
+- Group SERVICE.OrderPlaced.app.handlers.orders.send_receipt: how far that listener is. The metadata
+  of its offset in a partition says how often the event there may have been begun.
+- Topic SERVICE.OrderPlaced.app.handlers.orders.send_receipt.retry: what that listener has to attempt
+  again; after N attempts it's in partition N, so that short waits aren't behind long ones.
+- Topic SERVICE.dead-letters.
 """
 
 import asyncio
 import logging
-import re
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -37,45 +34,42 @@ from aiokafka.admin import (  # type: ignore[import-untyped]
     NewPartitions,
     NewTopic,
 )
-from aiokafka.conn import AIOKafkaConnection, CloseReason  # type: ignore[import-untyped]
 from aiokafka.errors import (  # type: ignore[import-untyped]
     CommitFailedError,
     IllegalStateError,
-    KafkaConnectionError,
     KafkaError,
+    MessageSizeTooLargeError,
     for_code,
 )
-from faststream.kafka import KafkaBroker
 
-from app import delivery
-from app.cloudevents import CONTENT_TYPE, SERVICE, document_of
-from app.delivery import EngineUnusable, EventNotStored, Letter, Subscription
+from app.messaging import aiokafka_1038, delivery  # noqa: F401  (the first corrects aiokafka)
+from app.messaging.cloudevents import CONTENT_TYPE
+from app.messaging.delivery import Backlog, DeadLetter, EventNotStored, Subscription, log, safe
+from app.messaging.settings import SERVICE, BrokerUnavailable, address_of, settings
 
-DEFAULT_URL = "kafka://localhost:9092"
 PARTITIONS = 12  # of each topic of events: so many instances can share one listener's work
 KEEP = 7 * 24 * 3600  # seconds
-LARGEST = 8 * 2**20  # bytes: a letter tells of a document of 1 MB in up to six times as many
+MAX_BYTES = (
+    2**20
+)  # of an event, with what Kafka adds; topics of retries and dead letters take twice that
 SASL = "PLAIN"  # how to log in; some hosts want SCRAM-SHA-256 or SCRAM-SHA-512
-LETTERS = f"{SERVICE}.letters"
-STORE_TIMEOUT = 5.0  # seconds
+DEAD_LETTERS = f"{SERVICE}.dead-letters"
 AWAY = (KafkaError, OSError, TimeoutError)
 EXISTS = 36  # Kafka's code for a topic that another instance has just made
 
 T = TypeVar("T")
-log = logging.getLogger(__name__)
 
 
-class Engine:
-    """Keeps events in Kafka and hands them to the listeners of `subscriptions`."""
+class Broker:
+    max_bytes = MAX_BYTES
 
-    def __init__(self, url: str, subscriptions: list[Subscription]) -> None:
-        self.address = delivery.address_of(url, DEFAULT_URL)
+    def __init__(self, subscriptions: list[Subscription]) -> None:
+        self.address = address_of(settings.url)
         self.subscriptions = subscriptions
-        self.access = _access(url, self.address)
-        self.lines: list[_Line] = []
-        self.made: set[str] = set()  # topics that were not there
+        self.access = _access(settings.url, self.address)
+        self.made: set[str] = set()  # topics that weren't there
         self.partitions: dict[str, int] = {}  # how many each topic has
-        self.doubtful = False  # the last event could not be stored
+        self.doubtful = False  # the last event couldn't be stored
         self.unusable = False  # nor can the next one, by this producer
 
     async def connect(self) -> None:
@@ -90,34 +84,33 @@ class Engine:
                 await self._make_topics()
                 await asyncio.gather(*(self._place(each) for each in self.subscriptions))
         except AWAY as error:
-            await self.close()
-            raise EngineUnusable(
-                f"No Kafka to work with at {self.address} ({type(error).__name__}): "
-                "start it, or correct BROKER_URL."
-            ) from None
+            said = f"No Kafka at {self.address} ({type(error).__name__})"
+            raise BrokerUnavailable(f"{said}: start it, or correct BROKER_URL.") from None
 
     def _new_producer(self) -> Any:
-        options = {"acks": "all", "enable_idempotence": True, "max_request_size": LARGEST}
+        options = {"acks": "all", "enable_idempotence": True, "max_request_size": 2 * MAX_BYTES}
         return AIOKafkaProducer(**self.access, **options)
 
     async def _make_topics(self) -> None:
-        """Make the topics that are not there."""
-        large = {"max.message.bytes": str(LARGEST)}
+        """Make the topics that aren't there."""
         days = {"retention.ms": str(KEEP * 1000)}
+        normal, large = ({"max.message.bytes": str(size * MAX_BYTES)} for size in (1, 2))
         compact = {"cleanup.policy": "compact"}
-        topics = [NewTopic(LETTERS, 1, -1, {}, topic_configs=compact | large)]
-        for event in delivery.shared_events():
-            topics.append(NewTopic(_topic(event.__name__), PARTITIONS, -1, {}, topic_configs=days))
-        for each in self.subscriptions:
-            topics.append(
-                NewTopic(_again(each.name), delivery.TRIES, -1, {}, topic_configs=days | large)
-            )
+        topics = [NewTopic(DEAD_LETTERS, 1, -1, topic_configs=compact | large)]
+        for each in delivery.event_types():
+            name = _topic(each.__name__)
+            topics.append(NewTopic(name, PARTITIONS, -1, topic_configs=days | normal))
+        retries, count = [_retry(each.name) for each in self.subscriptions], settings.max_attempts
+        topics += [NewTopic(name, count, -1, topic_configs=days | large) for name in retries]
         there = await self.admin.describe_topics()
         self.partitions = {each["topic"]: len(each["partitions"]) for each in there}
-        wanted = {_again(each.name): NewPartitions(delivery.TRIES) for each in self.subscriptions}
-        few = {name for name in wanted if 0 < self.partitions.get(name, 0) < delivery.TRIES}
-        if few:  # there are more tries than there used to be
-            await self.admin.create_partitions({name: wanted[name] for name in few})
+        few = {
+            name: NewPartitions(count)
+            for name in retries
+            if 0 < self.partitions.get(name, 0) < count
+        }
+        if few:  # there are more attempts than there used to be
+            await self.admin.create_partitions(few)
         missing = [topic for topic in topics if topic.name not in self.partitions]
         answer = await self.admin.create_topics(missing) if missing else None
         for name, code, *_ in answer.topic_errors if answer else ():
@@ -128,8 +121,8 @@ class Engine:
 
     async def _place(self, subscription: Subscription) -> None:
         """Let a new listener begin with what comes after it; wait if another instance does that."""
-        topic, group = _topic(subscription.heard), _group(subscription)
-        if _again(subscription.name) not in self.made:
+        group = _group(subscription.name)
+        if _retry(subscription.name) not in self.made:
             for _ in range(100):
                 if await _soon(lambda: self.admin.list_consumer_group_offsets(group)):
                     return
@@ -138,53 +131,52 @@ class Engine:
         consumer = AIOKafkaConsumer(**self.access, group_id=group, enable_auto_commit=False)
         await consumer.start()
         try:
-            count = self.partitions.get(topic, PARTITIONS)
-            partitions = [TopicPartition(topic, number) for number in range(count)]
-            ends = await _soon(lambda: consumer.end_offsets(partitions))
-            consumer.assign(partitions)
+            count = self.partitions.get(_topic(subscription.type), PARTITIONS)
+            places = [TopicPartition(_topic(subscription.type), number) for number in range(count)]
+            ends = await _soon(lambda: consumer.end_offsets(places))
+            consumer.assign(places)
             await consumer.commit({at: (end, "0") for at, end in ends.items()})
         finally:
             await consumer.stop()
 
     async def consume(self) -> None:
-        self.lines = [_Line(self, subscription) for subscription in self.subscriptions]
+        self.members = [_Member(self, subscription) for subscription in self.subscriptions]
         with suppress(TimeoutError):  # which a group may take that waits for one that was killed
-            async with asyncio.timeout(STORE_TIMEOUT):
-                await asyncio.gather(*(line.begun.wait() for line in self.lines))
+            async with asyncio.timeout(settings.timeout):
+                await asyncio.gather(*(member.begun.wait() for member in self.members))
 
     async def finish(self) -> None:
-        await asyncio.gather(*(line.finish() for line in self.lines))
+        await asyncio.gather(*(member.finish() for member in self.members))
 
     async def close(self) -> None:
         for client in (self.producer.stop, self.admin.close):
             with suppress(*AWAY):
-                async with asyncio.timeout(STORE_TIMEOUT):
+                async with asyncio.timeout(settings.timeout):
                     await client()
 
-    async def store(
-        self, event_type: str, event_id: str, document: bytes, to: str = "", key: str = ""
-    ) -> None:
-        if to:  # as what failed no time yet
-            await self.send(_again(to), document, key.encode() or None, 0)
-        else:
-            await self.send(_topic(event_type), document, key.encode() or None)
+    async def publish(self, event_type: str, event_id: str, document: bytes, key: str) -> None:
+        await self.send(_topic(event_type), document, key.encode() or None)
 
     async def send(
-        self, topic: str, value: bytes | None, key: bytes | None, partition: int | None = None
+        self, topic: str, value: Any, key: Any, number: int | None = None, letter: str = ""
     ) -> None:
         """Return once all replicas that are in step have the record; raise EventNotStored."""
-        if self.doubtful and not await self.answers():  # else aiokafka would send it much later
-            raise EventNotStored(f"{self.address} is away")
+        if self.doubtful:
+            await self.ping()  # else aiokafka would send it much later
         headers = [("content-type", CONTENT_TYPE.encode())]
+        if letter:
+            headers.append(("dead-letter", letter.encode()))
         try:
-            async with asyncio.timeout(STORE_TIMEOUT):
+            async with asyncio.timeout(settings.timeout):
                 if self.unusable:
                     await self._renew_producer()
-                await self.producer.send_and_wait(topic, value, key, partition, headers=headers)
+                await self.producer.send_and_wait(topic, value, key, number, headers=headers)
+        except MessageSizeTooLargeError as error:
+            raise delivery.EventTooLarge(f"{topic}: {error}") from error
         except AWAY as error:
             self.doubtful = True
             self.unusable = not getattr(error, "retriable", True)
-            raise EventNotStored(f"{self.address}: {type(error).__name__}") from error
+            raise EventNotStored(f"{self.address}: {error!r}") from error
         self.doubtful = False
 
     async def _renew_producer(self) -> None:
@@ -195,47 +187,60 @@ class Engine:
         with suppress(*AWAY):
             await old.stop()
 
-    async def answers(self) -> bool:
+    async def ping(self) -> None:
         try:
             async with asyncio.timeout(2):
-                await self.admin.describe_topics([LETTERS])
-        except AWAY:
-            return False
-        return True
+                await self.admin.describe_topics([DEAD_LETTERS])
+        except AWAY as error:
+            raise EventNotStored(f"{self.address} is away: {error!r}") from error
 
-    async def letters(self) -> list[tuple[bytes, Letter]]:
-        found: dict[bytes, Letter] = {}
-        at = TopicPartition(LETTERS, 0)
-        consumer = AIOKafkaConsumer(**self.access, enable_auto_commit=False)
-        await consumer.start()
-        try:
+    async def backlog(self, subscription: Subscription) -> Backlog:
+        found = Backlog(in_hand=None)  # Kafka knows how far a group is, not what it has in hand
+        options = {"enable_auto_commit": False, "auto_offset_reset": "earliest"}
+        async with AIOKafkaConsumer(**self.access, **options) as consumer:
+            places = await self.admin.list_consumer_group_offsets(_group(subscription.name))
+            ends = await _soon(lambda: consumer.end_offsets(list(places)))
+            behind = {at: place.offset for at, place in places.items() if place.offset < ends[at]}
+            consumer.assign(list(behind))
+            for at, offset in behind.items():
+                consumer.seek(at, offset)
+                found.waiting += ends[at] - offset
+            for at in behind:
+                age = time.time() - (await consumer.getone(at)).timestamp / 1000
+                found.oldest = max(age, found.oldest or 0)
+        return found
+
+    async def dead_letters(self) -> list[tuple[bytes, DeadLetter]]:
+        found: dict[bytes, DeadLetter] = {}
+        at = TopicPartition(DEAD_LETTERS, 0)
+        async with AIOKafkaConsumer(**self.access, enable_auto_commit=False) as consumer:
             consumer.assign([at])
             await consumer.seek_to_beginning(at)
             [end] = (await _soon(lambda: consumer.end_offsets([at]))).values()
             while await consumer.position(at) < end:
                 for record in (await consumer.getmany(at, timeout_ms=1000)).get(at, ()):
                     found.pop(record.key, None)
-                    if record.value is not None:  # else it was taken out
-                        found[record.key] = Letter.model_validate_json(record.value)
-        finally:
-            await consumer.stop()
+                    if record.value is not None:  # else it was replayed
+                        header = dict(record.headers)["dead-letter"]
+                        found[record.key] = DeadLetter.of(header, record.value)
         return list(found.items())
 
-    async def discard(self, place: bytes) -> None:
-        await self.send(LETTERS, None, place, 0)
+    async def replay(self, place: bytes, letter: DeadLetter) -> None:
+        await self.send(_retry(letter.listener), letter.document, None, 0)  # it failed no time yet
+        await self.send(DEAD_LETTERS, None, place, 0)
 
 
-class _Line(ConsumerRebalanceListener):  # type: ignore[misc]
-    """One listener in this process: a member of its group, with a lane for each partition it has."""
+class _Member(ConsumerRebalanceListener):  # type: ignore[misc]
+    """One listener in this process: a member of its group, with some of the partitions."""
 
-    def __init__(self, engine: Engine, subscription: Subscription) -> None:
-        self.engine = engine
+    def __init__(self, broker: Broker, subscription: Subscription) -> None:
+        self.broker = broker
         self.subscription = subscription
-        self.group = _group(subscription)
-        self.again = _again(subscription.name)
-        self.turns = asyncio.Semaphore(delivery.AT_ONCE)
-        self.lanes: dict[TopicPartition, _Lane] = {}
-        self.late: dict[TopicPartition, _Lane] = {}  # given up, while an event was in hand
+        self.group = _group(subscription.name)
+        self.retry = _retry(subscription.name)
+        self.turns = asyncio.Semaphore(settings.concurrency)
+        self.owned: dict[TopicPartition, _Partition] = {}
+        self.late: dict[TopicPartition, _Partition] = {}  # given up, while an event was in hand
         self.finishing = False
         self.begun = asyncio.Event()
         self.broken = asyncio.Event()
@@ -247,11 +252,11 @@ class _Line(ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def _serve(self) -> None:
         """Be a member of the group; become one anew whenever that breaks."""
-        lease = round(delivery.LEASE * 1000)
+        lease = round(settings.lease * 1000)
         while True:
             self.broken.clear()
             self.consumer = AIOKafkaConsumer(
-                **self.engine.access,
+                **self.broker.access,
                 group_id=self.group,
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
@@ -260,9 +265,9 @@ class _Line(ConsumerRebalanceListener):  # type: ignore[misc]
                 rebalance_timeout_ms=lease,
                 request_timeout_ms=lease + 10_000,  # to join may take all of the rebalance
                 max_poll_interval_ms=2**31 - 1,  # a slow listener is not a dead one
-                fetch_max_wait_ms=100,  # what comes in meanwhile for another lane waits so long
+                fetch_max_wait_ms=100,  # what comes in for another partition waits so long
             )
-            topics = [_topic(self.subscription.heard), self.again]
+            topics = [_topic(self.subscription.type), self.retry]
             self.consumer.subscribe(topics, listener=self)
             try:
                 await self.consumer.start()
@@ -271,7 +276,7 @@ class _Line(ConsumerRebalanceListener):  # type: ignore[misc]
                 self.report(error)
             finally:
                 with suppress(*AWAY):
-                    await self._release(STORE_TIMEOUT)
+                    await self._release(settings.timeout)
                 with suppress(*AWAY):
                     await self.consumer.stop()  # else it would stay a member that takes nothing
             await asyncio.sleep(1)
@@ -282,23 +287,23 @@ class _Line(ConsumerRebalanceListener):  # type: ignore[misc]
     async def finish(self) -> None:
         """Take nothing new; return once what is in hand is done and the group is left."""
         self.finishing = True
-        for lane in self.lanes.values():
-            lane.leave()
-        for _ in range(delivery.AT_ONCE):  # who has all turns knows that nothing is in hand
+        for partition in self.owned.values():
+            partition.leave()
+        for _ in range(settings.concurrency):  # who has all turns knows that nothing is in hand
             await self.turns.acquire()
         self.task.cancel()
-        await asyncio.wait([self.task], timeout=2 * STORE_TIMEOUT)  # Kafka may be away
+        await asyncio.wait([self.task], timeout=2 * settings.timeout)  # Kafka may be away
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:
-        await self._release(delivery.LEASE / 2)
+        await self._release(settings.lease / 2)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         if not (self.finishing or self.broken.is_set()):  # else this membership ends
             self.beginning = asyncio.create_task(self._begin(list(assigned)))
 
     async def _begin(self, assigned: list[TopicPartition]) -> None:
-        """Open a lane for each partition, with what the owner before noted."""
-        admin = self.engine.admin
+        """Serve each partition, with what the owner before noted."""
+        admin = self.broker.admin
         try:
             places = await _soon(
                 lambda: admin.list_consumer_group_offsets(self.group, None, assigned)
@@ -311,35 +316,36 @@ class _Line(ConsumerRebalanceListener):  # type: ignore[misc]
         for at in assigned:
             offset, note = places.get(at, (-1, ""))
             begun = 0 if offset in (-1, ends[at]) else int(note) if note.isdecimal() else 1
-            self.lanes[at] = _Lane(self, at, (offset, str(begun)), begun, self.late.pop(at, None))
+            late = self.late.pop(at, None)
+            self.owned[at] = _Partition(self, at, (offset, str(begun)), begun, late)
         self.begun.set()
 
     async def _release(self, seconds: float) -> None:
         """Give up all partitions, each with a note; what takes longer than `seconds` goes on."""
         if self.beginning:
             self.beginning.cancel()
-        lanes, self.lanes = self.lanes, {}
-        self.late |= lanes
-        for lane in lanes.values():
-            lane.leave()
-        if lanes:
-            await asyncio.wait([lane.task for lane in lanes.values()], timeout=seconds)
+        partitions, self.owned = self.owned, {}
+        self.late |= partitions
+        for partition in partitions.values():
+            partition.leave()
+        if tasks := [partition.task for partition in partitions.values()]:
+            await asyncio.wait(tasks, timeout=seconds)
         notes = {}
-        for at, lane in lanes.items():
-            if not lane.task.done():
+        for at, partition in partitions.items():
+            if not partition.task.done():
                 continue
-            if lane.before:  # which this lane was still waiting for
-                self.late[at] = lane.before
+            if partition.before:  # which this partition was still waiting for
+                self.late[at] = partition.before
             else:
                 self.late.pop(at, None)
-            if lane.place[0] >= 0:
-                notes[at] = lane.place
+            if partition.place[0] >= 0:
+                notes[at] = partition.place
         if notes:
             with suppress(CommitFailedError, IllegalStateError):  # somebody else has them
                 await self.consumer.commit(notes)
 
     async def commit(self, at: TopicPartition, offset: int, note: str = "") -> None:
-        """Return once Kafka knows the lane's place; what several lanes say goes in one request."""
+        """Return once Kafka knows a partition's place; those of several go in one request."""
         self.notes[at] = (offset, note)
         if self.next_commit is None:
             self.next_commit = asyncio.create_task(self._commit())
@@ -352,20 +358,20 @@ class _Line(ConsumerRebalanceListener):  # type: ignore[misc]
             await self.consumer.commit(notes)
 
 
-class _Lane:
+class _Partition:
     """One partition while this process has it: in order, one event in hand at most."""
 
     def __init__(
         self,
-        line: _Line,
+        member: _Member,
         at: TopicPartition,
         place: tuple[int, str],
         begun: int,
-        before: "_Lane | None",
+        before: "_Partition | None",
     ) -> None:
-        self.line = line
+        self.member = member
         self.at = at
-        self.failed = at.partition if at.topic == line.again else 0
+        self.failed = at.partition if at.topic == member.retry else 0
         self.place = place  # the offset of what comes next, and the note
         self.begun: int | None = begun  # how often the first one was begun by others
         self.before = before
@@ -384,56 +390,56 @@ class _Lane:
             if self.before:
                 await asyncio.wait([self.before.task])
             while not self.leaving:
-                record = await self.line.consumer.getone(self.at)
+                record = await self.member.consumer.getone(self.at)
                 if not self._handled_late(record):
                     await self._handle(record)
                 self.begun = None
                 self.place = (record.offset + 1, "0")
                 if not self.leaving:  # else who called `leave` says where it stopped
-                    await self.line.commit(self.at, record.offset + 1)
+                    await self.member.commit(self.at, record.offset + 1)
                     self.record = None
         except (CommitFailedError, IllegalStateError):
             pass  # the group has been shared out anew, or soon will be
-        except Exception as error:  # whatever it is, a lane must not end in silence
-            self.line.report(error)
-            self.line.broken.set()
+        except Exception as error:  # whatever it is, a partition must not end in silence
+            self.member.report(error)
+            self.member.broken.set()
 
     def _handled_late(self, record: ConsumerRecord) -> bool:
-        """Say whether the lane before this one did it, after the partition was given up."""
+        """Say whether `before` did it, after the partition was given up."""
         last = self.before and self.before.place[0] == record.offset + 1 and self.before.record
         self.before = None
         return bool(last and last.timestamp == record.timestamp)
 
     async def _handle(self, record: ConsumerRecord) -> None:
-        """Let the listener try it; return when it is done, or safe elsewhere."""
+        """Let the listener attempt it; return when it's done, or safe elsewhere."""
         if self.failed:
-            wait = delivery.wait_after(self.failed)
+            wait = delivery.backoff(self.failed)
             await asyncio.sleep(min(wait, record.timestamp / 1000 + wait - time.time()))
-        async with self.line.turns:
+        async with self.member.turns:
             if self.begun is not None:  # from the second on it is known that nobody began it
-                await self.line.commit(self.at, record.offset, str(self.begun + 1))
+                await self.member.commit(self.at, record.offset, str(self.begun + 1))
             self.record = record
-            tried = self.failed + (self.begun or 0)
-            subscription, document = self.line.subscription, record.value or b""
-            outcome = await delivery.attempt(subscription, document, tried)
+            number = 1 + self.failed + (self.begun or 0)
+            subscription, document = self.member.subscription, record.value or b""
+            outcome = await delivery.attempt(subscription, document, number)
         while outcome is not None:
             try:
-                await self._keep(record, outcome, tried + 1)
+                await self._keep(record, outcome, number)
                 return
             except EventNotStored as error:
                 if self.leaving:
                     raise
-                self.line.report(error)
+                self.member.report(error)
                 await asyncio.sleep(1)
 
-    async def _keep(self, record: ConsumerRecord, outcome: float | Letter, tried: int) -> None:
-        send = self.line.engine.send
-        if isinstance(outcome, Letter):
-            place = (self.line.group, *self.at, record.offset, record.timestamp)
+    async def _keep(self, record: ConsumerRecord, outcome: float | DeadLetter, number: int) -> None:
+        send = self.member.broker.send
+        if isinstance(outcome, DeadLetter):
+            place = (self.member.group, *self.at, record.offset, record.timestamp)
             key = " ".join(map(str, place)).encode()  # twice the same, if it has to be said twice
-            await send(LETTERS, outcome.model_dump_json().encode(), key, 0)
+            await send(DEAD_LETTERS, outcome.document, key, 0, outcome.header())
         else:
-            await send(self.line.again, record.value, record.key, tried)
+            await send(self.member.retry, record.value, record.key, number)
 
 
 async def _soon(call: Callable[[], Awaitable[T]]) -> T:
@@ -450,62 +456,19 @@ async def _soon(call: Callable[[], Awaitable[T]]) -> T:
 
 def _seen(task: asyncio.Task[None]) -> None:
     if not task.cancelled():
-        task.exception()  # which each lane that waits for it has too
-
-
-def describe(
-    address: str, events: list[Any], readers: dict[Subscription, Callable[..., Any]]
-) -> KafkaBroker:
-    """Return a broker that is never connected, for FastStream to describe."""
-    broker = KafkaBroker(address.partition("://")[2])
-    for event in events:
-        name = event.__name__
-        broker.publisher(_topic(name), title=name, schema=document_of(event))
-    for subscription, reader in readers.items():
-        topic, group = _topic(subscription.heard), _group(subscription)
-        broker.subscriber(topic, group_id=group, title=subscription.name)(reader)
-    return broker
-
-
-def _closed_is_an_error_of_kafka(send: Callable[..., Any]) -> Callable[..., Any]:
-    """Return `send` with an error that aiokafka's tasks live through, when uvloop has closed.
-
-    uvloop raises RuntimeError, which ends them in silence: github.com/aio-libs/aiokafka/issues/1038.
-    """
-
-    def sent(connection: AIOKafkaConnection, *arguments: Any, **options: Any) -> Any:
-        try:
-            return send(connection, *arguments, **options)
-        except RuntimeError as error:
-            connection.close(reason=CloseReason.CONNECTION_BROKEN)
-            raise KafkaConnectionError(str(error)) from error
-
-    return sent
-
-
-for _name in ("send", "_send_sasl_token"):
-    setattr(
-        AIOKafkaConnection,
-        _name,
-        _closed_is_an_error_of_kafka(getattr(AIOKafkaConnection, _name)),
-    )
+        task.exception()  # which each partition that waits for it has too
 
 
 def _topic(event_type: str) -> str:
-    return f"{SERVICE}.{_legal(event_type)}"
+    return f"{SERVICE}.{safe(event_type)}"
 
 
-def _group(subscription: Subscription) -> str:
-    return f"{SERVICE}.{subscription.name}"
+def _group(listener: str) -> str:
+    return f"{SERVICE}.{safe(listener)}"
 
 
-def _again(listener: str) -> str:
-    return f"{SERVICE}.{_legal(listener)}.again"
-
-
-def _legal(name: str) -> str:
-    """Return `name` as a topic may be called; Python allows more letters."""
-    return re.sub(r"[^\w.]", lambda letter: f"-{ord(letter[0]):x}", name, flags=re.ASCII)
+def _retry(listener: str) -> str:
+    return f"{SERVICE}.{safe(listener)}.retry"
 
 
 def _access(url: str, address: str) -> dict[str, Any]:
@@ -520,9 +483,3 @@ def _access(url: str, address: str) -> dict[str, Any]:
         access["sasl_plain_username"] = unquote(parts.username)
         access["sasl_plain_password"] = unquote(parts.password or "")
     return access | {"security_protocol": protocol}
-
-
-if __name__ == "__main__":
-    from app.letters import main
-
-    main()

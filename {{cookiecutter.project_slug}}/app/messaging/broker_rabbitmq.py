@@ -39,7 +39,7 @@ class Broker:
     async def connect(self) -> None:
         # It logs with a stack what we say in a sentence.
         logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)
-        options = {"timeout": settings.timeout, "reconnect_interval": 1}
+        options: dict[str, Any] = {"timeout": settings.timeout, "reconnect_interval": 1}
         try:
             self.connection = await connect_robust(settings.url, **options)
             self.channel = await self.connection.channel()
@@ -98,8 +98,10 @@ class Broker:
         await self.ping(ask=False)
         message = Message(body, content_type=CONTENT_TYPE, delivery_mode=2, **more)
         try:  # an event without listeners is no error, so it isn't mandatory
-            exchange = exchange or self.channel.default_exchange
-            await exchange.publish(message, place, mandatory=False, timeout=settings.timeout)
+            async with asyncio.timeout(settings.timeout):
+                await self.channel.ready()  # which takes longer than to reconnect
+                exchange = exchange or self.channel.default_exchange
+                await exchange.publish(message, place, mandatory=False)
         except AWAY as error:
             if isinstance(error, ChannelPreconditionFailed) and "larger than" in str(error):
                 raise delivery.EventTooLarge(f"{self.address}: {error}") from error
