@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support import brokers, pages
-from support.processes import Server
-from support.projects import Project
+from support.brokers import StartBroker
+from support.processes import Server, StartServer
+from support.projects import Bake, Project
 from support.template import commit, copy_template, generate
 
 if TYPE_CHECKING:
@@ -19,13 +20,9 @@ if TYPE_CHECKING:
 
 collect_ignore = ["lesson/in_project"]  # a test runs those where they belong
 LEFT_OUT = ("slow", "brokers", "browser")  # markers
-NO_SKIPS = "EVTEMPLATE_NO_SKIPS" in os.environ
+NO_SKIPS = bool(os.environ.get("EVTEMPLATE_NO_SKIPS"))
 
 left_out: Counter[str] = Counter()
-
-Bake = Callable[..., Project]
-StartServer = Callable[..., Server]
-StartBroker = Callable[..., brokers.Broker]
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
@@ -145,7 +142,7 @@ def browser() -> "Iterator[Browser]":
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        arguments = ["--no-sandbox", "--host-resolver-rules=MAP *.example 127.0.0.1"]
+        arguments = ["--no-sandbox"]
         browser = playwright.chromium.launch(executable_path=pages.CHROMIUM, args=arguments)
         yield browser
         browser.close()

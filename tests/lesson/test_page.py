@@ -1,11 +1,9 @@
 """The lesson's page in a real browser, over a real server: what it shows, and to whom."""
 
-import http.server
 import os
 import re
 import shutil
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,16 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from support.pages import audit, row, shows
-from support.processes import Server
-from support.projects import Project
+from support.processes import Server, StartServer
+from support.projects import Bake
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 pytestmark = pytest.mark.browser
-
-Bake = Callable[..., Project]
-StartServer = Callable[..., Server]
 
 
 @pytest.fixture
@@ -303,62 +298,6 @@ def test_announcements_come_in_batches(opened: Opened, served: Server) -> None:
     said = page.evaluate("said")
     assert len(said) <= 2
     assert sum(int(text.split()[0]) for text in said) == 15
-
-
-def test_a_foreign_page_gets_nothing(browser: "Browser", served: Server) -> None:
-    class Evil(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.send_header("Content-Type", "text/html")
-            self.end_headers()
-            self.wfile.write(b"<title>evil</title>")
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Evil) as evil:
-        threading.Thread(target=evil.serve_forever, daemon=True).start()
-        page = browser.new_page()
-        page.goto(f"http://127.0.0.1:{evil.server_port}/")
-        attack = """async (url) => {
-            const socket = await new Promise((done) => {
-                const socket = new WebSocket(url.replace("http", "ws") + "/lesson/live");
-                socket.onopen = () => done("open");
-                socket.onerror = () => done("refused");
-            });
-            const body = JSON.stringify({type: "Spoiled", fields: {}});
-            await fetch(url + "/lesson/events", {method: "POST", mode: "no-cors", body})
-                .catch(() => "its answer may not be read");
-            const read = await fetch(url + "/lesson/steps").then(() => "read", () => "refused");
-            return [socket, read];
-        }"""
-        assert page.evaluate(attack, served.url) == ["refused", "refused"]
-        # DNS that answers with this machine's address: same origin for the browser, not for us.
-        response = page.goto(f"http://rebind.example:{served.port}/lesson")
-        assert response is not None
-        assert response.status == 403
-        assert page.evaluate(attack, f"http://rebind.example:{served.port}")[0] == "refused"
-        page.close()
-        evil.shutdown()
-    assert "Spoiled" not in [step["type"] for step in served.get("/lesson/steps")]
-
-
-def test_20_pages_do_not_hold_it_up(opened: Opened, served: Server) -> None:
-    first = opened(reduced_motion="reduce")
-    pages = [first, *(first.context.new_page() for _ in range(19))]
-    for page in pages[1:]:
-        page.goto(f"{served.url}/lesson")
-        shows(page, "#state", "Idle")
-
-    served.send(signal.SIGINT)
-    served.wait(5)
-
-    assert "Cleanup done" in served.printed()
-    assert "Traceback" not in str(served)
-    for page in pages:
-        shows(page, "#state", "The server is gone; look at your terminal.")
-    served.up("/lesson/steps")
-    shows(first, "#state", "Row 3 of the last run")
 
 
 def test_fastapi_dev_reloads_under_the_page(

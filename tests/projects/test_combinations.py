@@ -3,18 +3,17 @@
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from support.cases import cases
 from support.processes import run, succeed
-from support.projects import EXERCISES, Project
+from support.projects import EXERCISES, Bake, Project
 from support.template import CHOICES, Answers, combinations, commit, named, pairwise
-
-Bake = Callable[..., Project]
 
 NO_CODE = {"license": {"LICENSE", "README.md", "pyproject.toml"}}  # no other file is different
 PAIRWISE = pairwise(CHOICES)
@@ -38,40 +37,7 @@ def each_code() -> Iterable[Answers]:
     return first.values()
 
 
-ALWAYS = """
-AGENTS.md
-.devcontainer/devcontainer.json .dockerignore .editorconfig .gitattributes .github/dependabot.yml
-.github/workflows/audit.yml
-.github/workflows/ci.yml .gitignore .pre-commit-config.yaml Dockerfile README.md compose.yaml
-pyproject.toml app/__init__.py app/bus.py app/events.py app/handlers/__init__.py
-app/handlers/orders.py app/handlers/requests.py app/handlers/shutdown.py app/handlers/startup.py
-app/main.py tests/conftest.py tests/test_bus.py tests/test_execution_table.py
-tests/test_handlers.py tests/test_orders.py tests/test_variable_tracker.py
-"""
-LESSON = """
-TUTORIAL.md answers.toml .github/workflows/lesson.yml app/handlers/stock.py lesson/__init__.py
-lesson/__main__.py lesson/answers.py lesson/exercises.py lesson/quiz.py lesson/quiz.toml
-lesson/sample.py lesson/tutorial.py tests/test_exercises.py tests/test_quiz.py
-tests/test_tutorial.py lesson/catalog.py lesson/guard.py lesson/history.py lesson/live.py
-lesson/recorder.py lesson/routes.py lesson/steps.py lesson/page/forms.js lesson/page/icon.svg
-lesson/page/index.html lesson/page/page.css lesson/page/page.js lesson/instances.py
-"""
-SOLUTION = "app/handlers/deliveries.py lesson/grade.py"
-BROKER = """
-.github/workflows/broker.yml
-app/asyncapi.py app/bridge.py app/broker.py app/cloudevents.py app/delivery.py app/letters.py
-tests/test_broker.py
-"""
-ONLY_WITH = {
-    ("broker", "nats"): BROKER,
-    ("broker", "rabbitmq"): BROKER,
-    ("broker", "redis"): BROKER,
-    ("broker", "kafka"): BROKER,
-    ("license", "MIT"): "LICENSE",
-    ("license", "Apache-2.0"): "LICENSE",
-    ("lesson", "student"): LESSON,
-    ("lesson", "solution"): f"{LESSON} {SOLUTION}",
-}
+FILES = cases(__file__, "files")
 
 
 @pytest.fixture(scope="module", params=params(ALL))
@@ -85,8 +51,11 @@ def project(answers: Answers, baked: Bake) -> Project:
 
 
 def test_exactly_the_files_that_were_asked_for(project: Project, answers: Answers) -> None:
-    chosen = " ".join(ONLY_WITH.get(choice, "") for choice in answers.items())
-    assert sorted(project.files()) == sorted(f"{ALWAYS} {chosen}".split())
+    expected = list(FILES["always"])
+    for question, answer in answers.items():
+        if answer != "none":
+            expected += FILES[question]["any"] + FILES[question].get(answer, [])
+    assert sorted(project.files()) == sorted(expected)
 
 
 def test_no_placeholder_is_left(project: Project) -> None:

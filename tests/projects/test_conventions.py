@@ -2,15 +2,12 @@
 
 import ast
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from support.projects import Project
+from support.projects import Bake, Project
 from support.template import CHOICES
-
-Bake = Callable[..., Project]
 
 
 def imports(project: Project) -> dict[str, set[str]]:

@@ -1,18 +1,14 @@
 """Schemathesis asks the running service for anything that its OpenAPI document allows, and more."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from support.brokers import SERVERS, Broker
-from support.processes import Server, succeed
-from support.projects import Project
+from support.brokers import SERVERS, StartBroker
+from support.processes import StartServer, succeed
+from support.projects import Bake
 
 RUN = ("-m", "fastapi", "run", "--host", "127.0.0.1")
-
-Bake = Callable[..., Project]
-StartServer = Callable[..., Server]
 
 
 def ask_everything(url: str, folder: Path, *options: str) -> None:
@@ -38,7 +34,7 @@ def test_with_a_broker_and_without_it(
     name: str,
     baked: Bake,
     server: StartServer,
-    broker: Callable[[str], Broker],
+    broker: StartBroker,
     tmp_path: Path,
 ) -> None:
     project = baked(broker=name, lesson="none")

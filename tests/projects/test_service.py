@@ -5,12 +5,11 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable
 
 import pytest
 
-from support.processes import Server, free_port, run
-from support.projects import Project
+from support.processes import StartServer, free_port, run
+from support.projects import Bake
 
 RUN = ("-m", "fastapi", "run", "--entrypoint", "app.main:app", "--host", "127.0.0.1")
 
@@ -25,9 +24,6 @@ async def broken(event: {event}) -> None:
 async def last(event: {event}) -> None:
     print("last was called", flush=True)
 """
-
-Bake = Callable[..., Project]
-StartServer = Callable[..., Server]
 
 
 @pytest.mark.parametrize(
@@ -48,7 +44,10 @@ def test_the_rows_happen(
     service = server(project.python, *RUN, cwd=project.path).start()
     service.wait_for("App is starting")  # row 1
     assert service.get("/") == {"message": "Response sent"}  # row 2
-    assert service.stop(stopped_by) in (status, -stopped_by)
+    windows = {0, 3}  # the second from the C runtime, which ends a process at CTRL_BREAK
+    assert service.stop(stopped_by) in (
+        windows if sys.platform == "win32" else {status, -stopped_by}
+    )
     assert service.printed()[-1] == "Cleanup done"  # row 3
     assert service.printed().count("App is starting") == 1
 

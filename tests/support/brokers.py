@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -76,9 +76,12 @@ class Broker(Process):
         self.proxy.close()
         super().close()
 
-    def memory(self) -> float:
-        """Return the MB of memory that it holds."""
-        return resident(self.pid)
+
+def resident(process: Process) -> float:
+    """Return the MB of memory that a process holds."""
+    status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+    [line] = [line for line in status.splitlines() if line.startswith("VmRSS")]
+    return round(int(line.split()[1]) / 1024, 1)
 
 
 class Proxy(Process):
@@ -102,13 +105,6 @@ class Proxy(Process):
     def cut(self) -> None:
         """Let nobody through."""
         self.kill()
-
-
-def resident(pid: int) -> float:
-    """Return the MB of memory that a process holds."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    [line] = [line for line in status.splitlines() if line.startswith("VmRSS")]
-    return round(int(line.split()[1]) / 1024, 1)
 
 
 class Given:
@@ -175,21 +171,6 @@ class RabbitMQ(Broker):
     def greets(self, connection: socket.socket) -> bool:
         connection.sendall(b"AMQP\x00\x00\x09\x01")
         return len(connection.recv(8)) == 8
-
-    def memory(self) -> float:
-        """Return the MB that are in use once its log is on disk and garbage is collected.
-
-        It collects when it likes, and keeps up to 512 MB of its log in memory as well.
-        """
-        code = """
-            ok = ra_log_wal:force_roll_over(ra_log_wal), timer:sleep(3000),
-            [garbage_collect(P) || P <- processes()], erlang:memory(total).
-        """
-        program = Path(self.program).with_name("rabbitmqctl")
-        command = [str(program), "--quiet", "--node", f"test{self.port}@localhost", "eval", code]
-        environment = os.environ | self.environment
-        said = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE).stdout
-        return round(int(said) / 1e6, 1)
 
 
 class Kafka(Broker):
@@ -332,6 +313,9 @@ class Postgres(Broker):
 SERVERS: dict[str, type[Broker]] = {
     each.name: each for each in (Postgres, Nats, RabbitMQ, Redis, Kafka)
 }
+
+
+StartBroker = Callable[..., Broker]  # what the fixture `broker` gives
 
 
 @contextmanager

@@ -147,7 +147,7 @@ class Process:
         return (self.files / name).read_text(encoding="utf-8", errors="replace")
 
     def until(self, holds: Callable[[], T], seconds: float = 60) -> T:
-        """Return what `holds()` returns as soon as that is true; fail if the process ends before."""
+        """Return what `holds()` returns as soon as that's true; fail if the process ends first."""
 
         def still() -> T:
             assert self.runs, f"it ended\n{self}"
@@ -208,3 +208,6 @@ class Server(Process):
         status, text, headers = self.request("POST", path, body)
         is_json = headers.get_content_type() == "application/json"
         return status, json.loads(text) if is_json else text.decode()
+
+
+StartServer = Callable[..., Server]  # what the fixture `server` gives

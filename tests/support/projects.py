@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tomllib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -98,3 +99,6 @@ class Project:
             for path in sorted(self.path.rglob("*"))
             if path.is_file() and not {".venv", "__pycache__", "uv.lock"} & set(path.parts)
         }
+
+
+Bake = Callable[..., Project]  # what the fixtures `bake` and `baked` give: answers to a project

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from support.processes import succeed
-from support.projects import Project
+from support.projects import Bake, Project
 from support.template import CHOICES, PROJECT, TEMPLATE
 
 
@@ -44,7 +43,7 @@ def test_dependency_updates(folder: Path) -> None:
 
 
 @pytest.fixture(params=CHOICES["broker"])
-def project(request: pytest.FixtureRequest, baked: Callable[..., Project]) -> Project:
+def project(request: pytest.FixtureRequest, baked: Bake) -> Project:
     return baked(broker=request.param, lesson="none")
 
 

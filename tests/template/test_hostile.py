@@ -1,6 +1,5 @@
 """Any text for any question gives a project that holds it, or one sentence and not one file."""
 
-import ast
 import json
 import keyword
 import re
@@ -76,22 +75,8 @@ def holds_or_is_not_there(texts: dict[str, str], plain: Path, out: Path) -> None
 
     for path in plain.rglob("*.py"):  # the same code, so the same tests pass
         code = (project / path.relative_to(plain)).read_text(encoding="utf-8")
-        expected = path.read_text(encoding="utf-8")
-        if path.name.startswith("main"):
-            ours, theirs = ast.parse(code), ast.parse(expected)
-            titles = [
-                node
-                for tree in (ours, theirs)
-                for node in ast.walk(tree)
-                if isinstance(node, ast.keyword) and node.arg == "title"
-            ]
-            values = [ast.literal_eval(title.value) for title in titles]
-            assert values == [texts["project_name"], "x"]
-            for title in titles:
-                title.value = ast.Constant(None)
-            assert ast.dump(ours) == ast.dump(theirs)
-        else:
-            assert code == expected
+        code = code.replace(f'title="{texts["project_name"]}"', 'title="x"')
+        assert code == path.read_text(encoding="utf-8")
 
 
 def test_a_folder_that_exists_is_left_alone(tmp_path: Path) -> None:
@@ -118,17 +103,13 @@ def test_without_hooks_the_project_says_what_to_do(tmp_path: Path) -> None:
     assert "generate it again\nwith hooks allowed" in said
 
 
-def test_words_of_python_and_names_of_its_modules(plain: Path, tmp_path: Path) -> None:
+def test_words_of_python_and_names_of_its_modules(tmp_path: Path) -> None:
     names = {*keyword.kwlist, *keyword.softkwlist, *sys.stdlib_module_names}
     slugs = sorted({name.lower().replace("_", "-").strip("-") for name in names} - {""})
     assert len(slugs) > 200
     assert [slug for slug in slugs if pre_gen_project.refusal(answers(project_slug=slug))] == []
 
-    named = 'SERVICE = "tea"'
     for slug in (slug for slug in slugs if keyword.iskeyword(slug)):
         project = bake(tmp_path, project_slug=slug)
         pyproject = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
         assert pyproject["project"]["name"] == slug
-        for path in plain.rglob("*.py"):
-            expected = path.read_text(encoding="utf-8").replace(named, f'SERVICE = "{slug}"')
-            assert (project / path.relative_to(plain)).read_text(encoding="utf-8") == expected

@@ -3,20 +3,16 @@
 import os
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from support.processes import Server, succeed
-from support.projects import Project
+from support.processes import Server, StartServer, succeed
+from support.projects import Bake
 from support.template import TEMPLATE, blocks
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the READMEs' blocks are for sh")
 README = TEMPLATE / "README.md"
-
-Bake = Callable[..., Project]
-StartServer = Callable[..., Server]
 
 
 @pytest.fixture

@@ -1,14 +1,13 @@
 """What a project needs is audited with the same commands everywhere, and no secret lies about."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
 from support.processes import succeed
-from support.projects import Project
+from support.projects import Bake
 from support.template import CHOICES, PROJECT, TEMPLATE, copy_template
 
 
@@ -44,7 +43,7 @@ def test_no_secret_is_in_the_template(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broker", CHOICES["broker"])
-def test_no_secret_is_in_a_project(broker: str, bake: Callable[..., Project]) -> None:
+def test_no_secret_is_in_a_project(broker: str, bake: Bake) -> None:
     project = bake(broker=broker, lesson="solution")
     assert secrets(project.path) == {}
     key = "AKIA" + "Q3EGRRU5VZ2HTOXM"  # of the shape that Amazon's keys have

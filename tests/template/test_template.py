@@ -139,7 +139,7 @@ def test_a_checkout_with_caches_still_generates(tmp_path: Path) -> None:
 
 
 def test_each_pair_of_answers_occurs() -> None:
-    """Also with choices that aren't asked today; with hardly more rows than the longest two give."""
+    """Also with choices that aren't asked today."""
     for choices in (CHOICES, CHOICES | {"new": ["a", "b", "c", "d"]}, {"one": ["a", "b"]}):
         chosen = pairwise(choices)
         every = combinations(choices)

@@ -82,7 +82,7 @@ async def emit(event: Event) -> list[Any]:
     event_type = type(event)
     outputs: list[Any] = []
     failures: tuple[Exception, ...] = ()
-    chain = (*_chain.get(), (event_type, outputs))
+    chain = _chain.get() + ((event_type, outputs),)  # noqa: RUF005 (half the time of unpacking)
     if len(chain) > 12:
         _refuse_circle(chain)
     token = _chain.set(chain)

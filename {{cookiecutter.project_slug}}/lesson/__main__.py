@@ -5,23 +5,17 @@ import html
 import io
 import os
 import sys
-import traceback
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from lesson import answers, quiz
-from lesson.quiz import Choice, Verdict
-from lesson.tutorial import LessonError
+from lesson import course
+from lesson.course import Choice, LessonError, Verdict
+from lesson.exercises import EXERCISES, verdicts
 
 MARKS = {"right": "\u2713", "wrong": "\u2717", "not yet": "\u00b7"}
 PLAIN_MARKS = {"right": "x", "wrong": "!", "not yet": " "}
-# Where app/ itself refuses what a line of the learner's asks for.
-REFUSE = {
-    ("app/bus.py", "on"),
-    ("app/bus.py", "register"),
-    ("app/events.py", "__init_subclass__"),
-}
 
 
 @dataclass(frozen=True)
@@ -40,123 +34,115 @@ class Item:
         said = f"{'Hint' if state == 'not yet' else state.capitalize()}: {self.verdict.sentence}"
         return self.verdict.sentence if self.part == "Predict" else said
 
+    def lines(self) -> Iterator[str]:
+        """Yield the lines that a terminal shows; the mark fits what it can print."""
+        try:
+            "".join(MARKS.values()).encode(sys.stdout.encoding or "ascii")
+            mark = MARKS[self.verdict.state]
+        except UnicodeEncodeError:
+            mark = PLAIN_MARKS[self.verdict.state]
+        yield f"  [{mark}] {self.id:<11} {self.text}"
+        if self.verdict.state != "not yet":
+            yield f"      {self.remark}"
+
 
 def items() -> Iterator[Item]:
-    """Yield all that there is to do, in order; raise LessonError for a file of no use."""
-    questions, predictions = quiz.load(), quiz.predictions()
-    known = {prediction.id for prediction in predictions}
-    known |= {question.id for question in questions}
-    known |= {question.because.id for question in questions if question.because}
-    given = answers.read(known)
-    for prediction in predictions:
-        said = given.predict.get(prediction.id)
-        if said:
+    """Yield all that there is to do, in order; raise LessonError for a file that can't be used."""
+    given = course.read_answers()
+    for prediction in course.predictions():
+        verdict = Verdict("not yet", "Write down what you expect, in answers.toml.")
+        if said := given.predict.get(prediction.id):
             verdict = Verdict("right", f"You said: {said}. The table says: {prediction.outcome}.")
-        else:
-            verdict = Verdict("not yet", "Write down what you expect, in answers.toml.")
         yield Item("Predict", prediction.id, prediction.text, verdict)
-    for question in questions:
-        verdict = quiz.mark(question, given.quiz.get(question.id))
-        yield Item("Quiz", question.id, question.text, verdict, question.choices)
-        if question.because and verdict.state != "right":
-            verdict = Verdict("not yet", f"It comes after {question.id}.")
-            yield Item("Quiz", question.because.id, f"(comes after {question.id})", verdict)
-        elif question.because:
-            because = question.because
-            verdict = quiz.mark(because, given.quiz.get(because.id))
-            yield Item("Quiz", because.id, because.text, verdict, because.choices)
-    yield from exercises()
-
-
-def exercises() -> Iterator[Item]:
-    """Yield the exercises; one whose run of the app crashes is wrong, and says where."""
-    # % if cookiecutter.broker != "none"
-    os.environ.pop("BROKER_URL", None)  # the exercises are about this process alone
-    # % endif
-    try:
-        import fastapi.testclient  # noqa: F401
-    except (ImportError, RuntimeError) as error:
-        raise LessonError(f"The check needs what the tests need (README.md): {error}") from None
-    try:
-        from lesson.exercises import EXERCISES  # imports app/, which may be broken just now
-    except (Exception, SystemExit) as error:
-        crash = Verdict("wrong", f"app/ does not start. {where(error)}")
-        yield Item("Exercises", "exercises", "Mend app/, so that it starts again", crash)
-        return
+    states: dict[str | None, str] = {None: "right"}
+    for question in course.questions():
+        text, choices = question.text, question.choices
+        if states[question.after] == "right":
+            verdict = course.mark(question, given.quiz.get(question.id))
+        else:
+            text, choices = f"(comes after {question.after})", ()
+            verdict = Verdict("not yet", f"It comes after {question.after}.")
+        states[question.id] = verdict.state
+        yield Item("Quiz", question.id, text, verdict, choices)
+    marks = verdicts()
+    if "exercises" in marks:
+        text = "Fix app/, so that it starts again"
+        yield Item("Exercises", "exercises", text, marks["exercises"])
     for exercise in EXERCISES:
-        try:
-            verdict = exercise.mark()
-        except LessonError:
-            raise
-        except (Exception, SystemExit) as error:
-            verdict = Verdict("wrong", f"The app crashes. {where(error)}")
-        yield Item("Exercises", exercise.id, exercise.text, verdict)
+        yield Item("Exercises", exercise.id, exercise.text, marks[exercise.id])
 
 
-def where(error: BaseException) -> str:
-    """Return the innermost error in one line, with the last line of app/ that asked for it."""
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    what = traceback.format_exception_only(error)[-1].strip()
-    root = Path(__file__).parent.parent
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if not Path(frame.filename).is_relative_to(root / "app"):
-            continue
-        file = Path(frame.filename).relative_to(root).as_posix()
-        if (file, frame.name) not in REFUSE:
-            return f"{file}, line {frame.lineno}: {what}"
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{Path(error.filename).name}, line {error.lineno}: {what}"
-    return what
+def show(items: Iterator[Item]) -> list[Item]:
+    """Print the state of each item as soon as it's known, then the next step; return the items."""
+    done: list[Item] = []
+    for item in items:
+        if not done or item.part != done[-1].part:
+            print(f"\n{item.part}")
+        print(*item.lines(), sep="\n", flush=True)
+        done.append(item)
+    next_step(done)
+    return done
 
 
-def show(done: list[Item]) -> None:
-    """Print the state of each item, then the next step."""
-    try:
-        "".join(MARKS.values()).encode(sys.stdout.encoding or "ascii")
-        marks = MARKS
-    except UnicodeEncodeError:
-        marks = PLAIN_MARKS
-    part = ""
-    for item in done:
-        if item.part != part:
-            part = item.part
-            print(f"\n{part}")
-        print(f"  [{marks[item.verdict.state]}] {item.id:<11} {item.text}")
-        if item.verdict.state != "not yet":
-            print(f"      {item.remark}")
+def next_step(done: list[Item]) -> None:
+    """Print how much is done, and the first item that's open."""
     right = sum(item.verdict.state == "right" for item in done)
     print(f"\n{right} of {len(done)} done.")
-    if following := next_step(done):
+    if following := next((item for item in done if item.verdict.state != "right"), None):
         print(f"Next: {following.id}. {following.text}")
         for choice in following.choices:
             print(f"  {choice.letter}  {choice.text}")
-        print(f"  {following.remark}")
-
-
-def next_step(done: list[Item]) -> Item | None:
-    """Return the first item that is open."""
-    return next((item for item in done if item.verdict.state != "right"), None)
+        print(f"  {following.remark}", flush=True)
 
 
 def summarize(done: list[Item], path: Path) -> None:
     """Add the same, as a table in Markdown, to the summary of a GitHub Actions job."""
     lines = ["## The lesson", "", "| | What | Asks | How far |", "|---|---|---|---|"]
     for item in done:
-        mark = MARKS[item.verdict.state]
         cells = [html.escape(" ".join(text.split())) for text in (item.id, item.text, item.remark)]
-        lines.append(f"| {mark} | {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |")
+        row = " | ".join(cell.replace("|", "&#124;") for cell in cells)
+        lines.append(f"| {MARKS[item.verdict.state]} | {row} |")
     with path.open("a", encoding="utf-8") as file:
         file.write("\n".join([*lines, "", ""]))
 
 
 def check(grade: bool) -> int:
     """Show how far the learner is; return 1 if `grade` and anything is open, else 0."""
-    done = list(items())
-    show(done)
+    done = show(items())
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         summarize(done, Path(summary))
-    return int(grade and next_step(done) is not None)
+    return int(grade and any(item.verdict.state != "right" for item in done))
+
+
+def watch() -> int:
+    """Look again whenever a file is saved: what has changed comes first, then the next step."""
+    before: dict[str, Verdict] = {}
+    saved: dict[Path, int] = {}
+    while True:
+        now = {path: path.stat().st_mtime_ns for path in watched() if path.exists()}
+        if now == saved:
+            time.sleep(0.2)
+            continue
+        saved = now
+        try:
+            done = list(items()) if before else show(items())
+        except LessonError as error:
+            print(f"\n{error}", flush=True)
+            continue
+        for item in done if before else ():
+            if before.get(item.id, Verdict("not yet", "")) != item.verdict:
+                print(*item.lines(), sep="\n")
+        if before:
+            next_step(done)
+        before = {item.id: item.verdict for item in done}
+        if all(item.verdict.state == "right" for item in done):
+            return 0
+        print("\nWaiting until you save a file. Ctrl+C ends this.", flush=True)
+
+
+def watched() -> list[Path]:
+    app = course.ROOT / "app"
+    return [course.TUTORIAL, course.ANSWERS, *app.rglob("*.py")]
 
 
 def main() -> int:
@@ -164,10 +150,12 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("check", help="show questions, exercises and the next step")
     command.add_argument("--grade", action="store_true", help="exit 1 while anything is open")
+    command.add_argument("--watch", action="store_true", help="look again on every save")
     # % if cookiecutter.lesson == "solution"
-    about = "Grade the folders of a class, as CSV. It runs the code in them, as you."
+    about = "Grade the folders of a class. It runs the code in them, as you."
     command = commands.add_parser("grade", help=about, description=about)
     command.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
+    command.add_argument("--output", type=Path, default=Path("grades.csv"), help="grades.csv")
     command.add_argument("--seconds", type=float, default=120, help="limit for a folder (120)")
     # % endif
     given = parser.parse_args()
@@ -175,9 +163,9 @@ def main() -> int:
     if given.command == "grade":
         from lesson.grade import grade
 
-        return grade(given.folders, given.seconds)
+        return grade(given.folders, given.output, given.seconds)
     # % endif
-    return check(given.grade)
+    return watch() if given.watch else check(given.grade)
 
 
 if __name__ == "__main__":
@@ -187,3 +175,5 @@ if __name__ == "__main__":
         sys.exit(main())
     except LessonError as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,34 +1,95 @@
-"""The recorder: sees requests and the bus's events, and keeps a step for each.
-
-A load test makes thousands of them a second, and must not be slowed down: the first of each second
-become steps, the others are only counted.
-"""
+"""The recorder: it stands around requests and calls of listeners, and keeps a step of each."""
 
 import asyncio
 import itertools
+import json
+import logging
 import os
+import re
+import reprlib
 import sys
-import time
 from collections import Counter, deque
-from collections.abc import Awaitable, Coroutine, Iterator
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from functools import lru_cache
+from pathlib import Path
+from time import perf_counter
+from traceback import format_exception_only
+from typing import Any, BinaryIO, TextIO
 
+from pydantic_core import to_jsonable_python
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import bus, events
-from app.events import Event
-from lesson.history import History
-from lesson.steps import LANDMARKS, LONG, ROWS, Call, Request, Step, UnderWay, called
+from app.events import Event, Shutdown, Startup
 
-MEMORY = 200  # steps of this run that are kept
-A_SECOND = 100  # steps that are kept of a second, after those that were written at once
-AT_ONCE = 20  # steps that are written as they end; after those, all that is new is written ...
-SECOND = 1.0  # ... once in so many seconds, until there was a pause of as many
+LONG = 200  # characters after which a text is cut
+RECENT = 200  # steps of a run that are kept, beside the last one of each listener
+LINES = 1000  # of a run's file, after which it's written anew with the steps that are kept
+RUNS = 10  # files that are kept
+# Rows 1 and 3 of the execution table: step, event, next action.
+ROWS = {
+    Startup: (1, "App starts", "No further events"),
+    Shutdown: (3, "App shuts down", "App stops"),
+}
+# What browsers ask for by themselves: nobody's event.
+BY_ITSELF = re.compile(
+    r"/(favicon\.ico|apple-touch-icon.*\.png|\.well-known/.*|robots\.txt|browserconfig\.xml"
+    r"|(site\.web)?manifest(\.json)?)"
+)
 
-_now: ContextVar[UnderWay | None] = ContextVar("now", default=None)
+Row = dict[str, Any]  # a step that has ended, as JSON
+shorten = reprlib.Repr()
+shorten.maxstring = shorten.maxother = LONG
+
+
+@dataclass(eq=False)
+class Step:
+    """A request, or one call of a listener, as a row of the execution table."""
+
+    run: str  # which life of the app: when it began, and its process
+    sequence: int  # 1, 2, 3 ... in the order in which the steps of a run began
+    type: str  # the event's class, or "request"
+    detail: str  # what the event holds, or the request's method and path
+    event: str
+    step: int | None = None  # the row of the execution table; None for what no row is about
+    cause: int | None = None  # the sequence of the step in which it was emitted
+    listener: str | None = None  # its dotted name
+    listener_action: str = "No listener triggered"
+    handler_output: str = "No action"
+    next_action: str = "No further events"
+    time: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="milliseconds"))
+    duration: float = 0.0  # seconds
+    value: str | None = None  # what the handler returned
+    failed: bool = False
+    fields: dict[str, Any] | None = None  # with which the event can be emitted again
+    _started: float = field(default_factory=perf_counter)
+    _printed: str = ""
+    _emits: tuple[str, ...] = ()
+    _ended: bool = False
+
+    def did(self, returned: str, error: BaseException | None) -> None:
+        """Note what the handler printed and returned (the same text once), or how it failed."""
+        printed = self._printed.strip()
+        self.failed = self.failed or error is not None
+        if error is not None:
+            self.handler_output = f"Fails: {_cut(format_exception_only(error)[0].strip())}"
+        elif printed and returned in ("", repr(printed)):
+            self.handler_output = f"Prints {printed!r}"
+        elif printed:
+            self.handler_output = f"Prints {printed!r}, returns {returned}"
+        else:
+            self.handler_output = f"Returns {returned or 'nothing'}"
+
+    def row(self) -> Row:
+        """Return it as JSON."""
+        return {name: value for name, value in vars(self).items() if name[0] != "_"}
+
+
+_now: ContextVar[Step | None] = ContextVar("now", default=None)
 
 
 class _Stdout:
@@ -36,163 +97,165 @@ class _Stdout:
 
     def __init__(self, stdout: TextIO) -> None:
         self._stdout = stdout
-        self.flush = stdout.flush
 
     def write(self, text: str) -> int:
         now = _now.get()
-        if now and not now.ended:
-            now.printed = (now.printed + text)[:LONG]
+        if now and not now._ended:
+            now._printed = _cut(now._printed + text)
         return self._stdout.write(text)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stdout, name)
 
 
-class Recorder(bus.Middleware):
-    """Turns what happens into steps: the last of this run in memory, all runs in `history`."""
+@dataclass(eq=False)
+class Page:
+    """An open page, which is told that something changed."""
 
-    def __init__(self, history: History) -> None:
-        self.history = history
-        self.run = ""
+    seen: int = 0  # steps that it has
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+
+
+class Recorder(bus.Middleware):
+    """Keeps the last steps of this run in memory and in a file, and reads those of others."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.pages: set[Page] = set()
+        self._begin_run()
+
+    def _begin_run(self) -> None:
         self.began = datetime.now(UTC)
-        self.ended = 0  # steps of this run, also those that are no longer in memory
-        self.running: dict[int, Request | Call] = {}
-        self.running_too = 0  # requests that are only counted
-        self._earlier: list[Step] = []
-        self._fresh: list[Request | Call] = []  # not yet put into words
-        self._unwritten: list[Step] = []
-        self._only_count = False  # until all that is new is written
-        self._latest: deque[Step] = deque(maxlen=MEMORY)
-        self._landmarks: deque[Step] = deque(maxlen=50)
-        self._calls: Counter[bus.Listener] = Counter()
+        self.run = f"{self.began:%Y%m%dT%H%M%S.%f}-{os.getpid()}"
+        self.state = "running"  # then: stopping, stopped
+        self.ended = 0  # steps, also those that aren't kept
+        self.calls: Counter[str] = Counter()  # of each listener, by its dotted name
+        self.running: dict[int, Step] = {}
         self._sequence = itertools.count(1)
-        self._pages: dict[asyncio.Event, asyncio.AbstractEventLoop] = {}
-        self._last_write = 0.0
-        self._at_once = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._recent: deque[Row] = deque(maxlen=RECENT)
+        self._last: dict[tuple[str, str | None], Row] = {}  # by event and listener
+        self._earlier: list[Row] = []
+        self._file: BinaryIO | None = None
+        self._lines = 0
 
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Record a run of the app: from before it starts until after it has stopped."""
-        self.began = datetime.now(UTC)
-        self.run = f"{self.began:%Y%m%dT%H%M%S.%f}-{os.getpid()}"
-        self._earlier = self.history.earlier()
-        self._sequence = itertools.count(1)
-        self.ended = 0
-        self._last_write = 0.0
-        for kept in (self.running, self._latest, self._landmarks, self._calls):
-            kept.clear()
+        self._begin_run()
+        files = sorted(self.folder.glob("*.jsonl"))
+        for file in files[:-RUNS]:
+            with suppress(OSError):  # another process has it open, on Windows: the next time then
+                file.unlink()
+        self._earlier = _read(files[-1], files[-1].stat().st_mtime) if files else []
+        try:
+            self.folder.mkdir(exist_ok=True)
+            self._file = (self.folder / f"{self.run}.jsonl").open("wb", buffering=0)
+        except OSError as error:
+            self._give_up(error)
         try:
             with bus.use(self), redirect_stdout(_Stdout(sys.stdout)):
                 yield
         finally:
-            self._write()
+            if self._file:
+                self._file.close()
+                self._file = None
 
-    def steps(self) -> list[Step]:
-        """Return the steps of the last runs and of this one, oldest first."""
-        return self._earlier + self._kept()
+    def kept(self) -> list[Row]:
+        """Return the steps of this run that are kept, oldest first."""
+        kept = {row["sequence"]: row for row in (*self._last.values(), *self._recent)}
+        return [kept[sequence] for sequence in sorted(kept)]
 
-    def latest(self, count: int) -> list[Step]:
-        """Return the last `count` steps of this run, in the order in which they ended."""
-        self._put_into_words()
-        first = max(0, len(self._latest) - count)
-        return list(itertools.islice(self._latest, first, None))
+    def steps(self) -> list[Row]:
+        """Return the steps of the last run and of this one, oldest first."""
+        return self._earlier + self.kept()
 
-    def calls(self) -> dict[str, int]:
-        """Return how often each listener was called in this run, by its dotted name."""
-        return {bus.name_of(listener): count for listener, count in self._calls.items()}
+    def since(self, seen: int) -> list[Row]:
+        """Return the steps that ended after the first `seen` ones, as far as they are kept."""
+        return list(self._recent)[-count:] if (count := self.ended - seen) else []
 
-    @contextmanager
-    def telling(self, changed: asyncio.Event) -> Iterator[None]:
-        """Set `changed`, which belongs to this event loop, whenever a step begins or ends."""
-        self._pages[changed] = asyncio.get_running_loop()
-        try:
-            yield
-        finally:
-            del self._pages[changed]
+    def others(self) -> list[Row]:
+        """Return the last steps of the processes beside this one, since this run began."""
+        rows = []
+        for file in self.folder.glob("*.jsonl"):
+            with suppress(OSError):  # it's gone: another process has started and tidied up
+                written = file.stat().st_mtime
+                if file.stem != self.run and written >= self.began.timestamp():
+                    rows += _read(file, written)
+        return rows
 
-    # What is seen: requests, events that nobody hears, calls of listeners.
+    # What is seen: requests, events that no listener is called for here, calls of listeners.
 
-    def request(
-        self, app: ASGIApp, scope: Scope, receive: Receive, send: Send
-    ) -> Coroutine[Any, Any, None]:
-        """Let `app` answer a request, as an ASGI middleware does, and record or count it."""
-        see = self._count if self._only_count else self._record
-        return see(app, scope, receive, send)
+    async def request(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let `app` answer a request, as an ASGI middleware does, and record it."""
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if BY_ITSELF.fullmatch(path):
+            return await app(scope, receive, send)
+        query = scope["query_string"].decode(errors="replace")
+        detail = _cut(f"{scope['method']} {path}{'?' * bool(query)}{query}")
+        now = self._begin("request", detail)
+        now.event, now.next_action = "User sends request", "Wait for next request"
+        now.step, now.cause = 2, None
+        status, body = 0, b""
 
-    async def _record(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        now = Request(next(self._sequence), scope)
-
-        def watched_send(message: Message) -> Awaitable[None]:
+        async def watched_send(message: Message) -> None:
+            nonlocal status, body
             if message["type"] == "http.response.start":
-                now.status = message["status"]
+                status = message["status"]
             elif message["type"] == "http.response.body":
-                now.body = now.body or message.get("body", b"")[:LONG]
-                if not message.get("more_body") and now.status < 500:
-                    self._end(now)  # the user has the response; background tasks may follow
-            return send(message)
+                body = body or message.get("body", b"")[:LONG]
+                if not message.get("more_body") and status < 500:
+                    end()  # the user has the response; background tasks may follow
+            await send(message)
 
-        self._begin(now)
+        def end(error: BaseException | None = None) -> None:
+            if not now._ended:
+                _note_route(now, scope, status, body)
+                now.value, now.failed = _cut(body.decode(errors="replace")), status >= 500
+                now.did(f"{status} {now.value}", error)
+                self._end(now)
+
         token = _now.set(now)
         try:
             await app(scope, receive, watched_send)
         except BaseException as error:
-            if not now.ended:
-                now.error = error
+            end(error)
             raise
         finally:
             _now.reset(token)
-            if not now.ended:
-                self._end(now)
-
-    async def _count(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        status = 0
-
-        def watched_send(message: Message) -> Awaitable[None]:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            return send(message)
-
-        self.running_too += 1
-        try:
-            await app(scope, receive, watched_send)
-        finally:
-            self.running_too -= 1
-            if listener := called(scope, status):
-                self._calls[listener] += 1
-            if self._pages:
-                self._tell()
+            end()
 
     def emitted(self, event: Event) -> None:
-        """Note an event in the step that emits it; record it if nobody is called for it here."""
-        if self._only_count and type(event) not in ROWS:
-            return
-        parent = _now.get()
-        name = type(event).__name__
-        if parent and not parent.ended and name not in parent.emits:
-            parent.emits += (name,)
-        away = published(event)
-        if away or not bus.listeners(type(event)):
-            now = Call(next(self._sequence), event, None, parent)
-            now.engine = away
-            self._begin(now)
+        """Note an event in the step that emits it; record it if no listener is called here."""
+        parent, name = _now.get(), type(event).__name__
+        if parent and not parent._ended and name not in parent._emits:
+            parent._emits += (name,)
+        is_published = published(event)
+        if is_published or not bus.listeners(type(event)):
+            now = self._begin(name, *_fields(event), event)
+            if is_published:
+                now.listener_action = "Published to the broker"
+                now.next_action = "The broker delivers it to each listener"
             self._end(now)
 
     async def dispatch(self, call_next: bus.CallNext, listener: bus.Listener, event: Event) -> Any:
         """Record one call of a listener."""
-        if self._only_count and type(event) not in ROWS:  # rows 1 and 3 outlive any load
-            self._calls[listener] += 1
-            return await call_next(event)
-        now = Call(next(self._sequence), event, listener, _now.get())
-        self._begin(now)
+        now = self._begin(type(event).__name__, *_fields(event), event)
+        now.listener = bus.name_of(listener)
+        called = getattr(listener, "__name__", type(listener).__name__)
+        now.listener_action = f"{called} listener triggered"
         token = _now.set(now)
         try:
             output = await call_next(event)
-            now.returned(output)
+            text = "" if output is None else shorten.repr(output)
+            now.value = _cut(output) if isinstance(output, str) else text or None
+            now.did(text, None)
             return output
         except BaseException as error:
-            now.error, now.engine = error, published(event)
+            now.did("", error)
+            now.next_action = "The other listeners still run, then emit raises"
+            if published(event):
+                now.next_action = "The broker delivers it again, or it becomes a dead letter"
             raise
         finally:
             _now.reset(token)
@@ -200,69 +263,112 @@ class Recorder(bus.Middleware):
 
     # How a step begins, ends and is kept.
 
-    def _begin(self, now: Request | Call) -> None:
+    def _begin(
+        self,
+        type_: str,
+        detail: str,
+        fields: dict[str, Any] | None = None,
+        event: Event | None = None,
+    ) -> Step:
+        now = Step(self.run, next(self._sequence), type_, detail, type_, fields=fields)
+        if parent := _now.get():
+            now.step, now.cause = parent.step, parent.sequence
+        if event and type(event) in ROWS:
+            now.step, now.event, now.next_action = ROWS[type(event)]
         self.running[now.sequence] = now
-        if self._pages:
-            self._tell()
+        self.tell()
+        return now
 
-    def _end(self, now: Request | Call) -> None:
-        now.ended = time.perf_counter()
+    def _end(self, now: Step) -> None:
+        now._ended = True
+        now.duration = round(perf_counter() - now._started, 6)
+        if now._emits:
+            now.next_action = f"Emits {', '.join(now._emits)}"
         del self.running[now.sequence]
-        if listener := now.listener:
-            self._calls[listener] += 1
-        self._fresh.append(now)
+        if now.listener:
+            self.calls[now.listener] += 1
+        row = self._last[now.type, now.listener] = now.row()
+        self._recent.append(row)
         self.ended += 1
-        if self._timer is None:
-            self._write_soon()
-        elif len(self._fresh) + len(self._unwritten) >= A_SECOND:
-            self._only_count = True
-        if self._pages:
-            self._tell()
+        self._write(row)
+        self.tell()
 
-    def _put_into_words(self) -> None:
-        steps = [now.as_step(self.run) for now in self._fresh]
-        self._fresh.clear()
-        self._unwritten += steps
-        self._latest += steps
-        self._landmarks += [step for step in steps if step["type"] in LANDMARKS]
+    def _write(self, row: Row) -> None:
+        """Write a step at once, so that kill -9 loses none that ended; keep the file short."""
+        if not self._file:
+            return
+        rows = [row]
+        try:
+            if self._lines == LINES:
+                self._file.seek(0)
+                self._file.truncate()
+                self._lines, rows = 0, self.kept()
+            self._file.write("".join(f"{json.dumps(each)}\n" for each in rows).encode())
+            self._lines += len(rows)
+        except OSError as error:
+            self._give_up(error)
 
-    def _kept(self) -> list[Step]:
-        self._put_into_words()
-        steps = {step["sequence"]: step for step in (*self._landmarks, *self._latest)}
-        return [steps[sequence] for sequence in sorted(steps)]
+    def _give_up(self, error: OSError) -> None:  # the disk is full, or not ours
+        logging.getLogger(__name__).warning("Cannot keep the steps of this run: %s", error)
+        self._file = None
 
-    def _write_soon(self) -> None:
-        """Write at once what a person makes happen, and what a load test does once a second.
+    # The open pages.
 
-        So kill -9 loses no step that ended, or the last second of a load test. Nothing waits for
-        the disk itself: what was written outlives the process, and need not outlive the machine.
-        """
-        if time.monotonic() - self._last_write > SECOND:
-            self._at_once = AT_ONCE
-        if self._at_once:
-            self._at_once -= 1
-            self._write()
-        else:
-            self._timer = asyncio.get_running_loop().call_later(SECOND, self._write)
+    def tell(self) -> None:
+        """Tell all open pages that something changed."""
+        for page in tuple(self.pages):
+            if not page.changed.is_set():
+                page.loop.call_soon_threadsafe(page.changed.set)
 
-    def _write(self) -> None:
-        if self._timer:
-            self._timer.cancel()
-            self._timer = None
-        self._last_write = time.monotonic()
-        self._put_into_words()
-        if self._unwritten:
-            self.history.add(self.run, self._unwritten, self._kept)
-            self._unwritten.clear()
-        self._only_count = False
-
-    def _tell(self) -> None:
-        for changed, loop in self._pages.items():
-            if not changed.is_set():
-                loop.call_soon_threadsafe(changed.set)
+    async def told(self) -> None:
+        """Wait until all open pages have what there is, half a second at most."""
+        for _ in range(50):
+            if all(page.seen == self.ended for page in self.pages):
+                break
+            await asyncio.sleep(0.01)
 
 
 def published(event: Event) -> bool:
     """Return whether `event` goes to a broker, and its listeners are called from there."""
     leaves = getattr(events, "IntegrationEvent", None)
     return bool(leaves and getattr(bus, "publish", None) and isinstance(event, leaves))
+
+
+def _note_route(now: Step, scope: Scope, status: int, body: bytes) -> None:
+    """Note what a route did with a request, and in which row of the table that is, if in any."""
+    endpoint = scope.get("endpoint")
+    if endpoint is None or status == 405:
+        now.step, now.listener_action = None, "No route handler triggered"
+    elif status == 422 and body.startswith(b'{"detail":[{"type":'):  # not the handler's own 422
+        now.listener_action = "Input refused, route handler not triggered"
+    else:
+        now.listener, now.listener_action = bus.name_of(endpoint), "Route handler triggered"
+        if now.listener.startswith(("fastapi.", "starlette.")):  # /docs, files
+            now.step = None
+
+
+def _fields(event: Event) -> tuple[str, dict[str, Any] | None]:
+    """Return an event's fields as one line; and as JSON has them, None if it has no such."""
+    try:
+        fields = to_jsonable_python(event)
+        length = len(json.dumps(fields, ensure_ascii=False, allow_nan=False).encode())
+    except ValueError:
+        return _cut(shorten.repr(event)), None
+    line = ", ".join(f"{name}={shorten.repr(value)}" for name, value in fields.items())
+    return _cut(line, 2 * LONG), fields if length <= 10 * LONG else None
+
+
+@lru_cache(maxsize=RUNS)
+def _read(file: Path, written: float) -> list[Row]:
+    """Return the steps in a run's file, oldest first; `written` says when it changed last."""
+    rows = []
+    for line in file.read_text("utf-8", errors="replace").splitlines():
+        with suppress(ValueError):  # torn, as the last line is after kill -9 or on a full disk
+            rows.append(json.loads(line))
+    whole = [row for row in rows if isinstance(row, dict) and "sequence" in row]
+    return sorted(whole, key=lambda row: int(row["sequence"]))[-RECENT:]
+
+
+def _cut(text: str, length: int = LONG) -> str:
+    """Return the start of `text`, as it can be encoded."""
+    return text[:length].encode("utf-8", "replace").decode()

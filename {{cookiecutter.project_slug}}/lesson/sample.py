@@ -1,5 +1,6 @@
 """Makes up a request that a route accepts, from what FastAPI says of the route in its OpenAPI."""
 
+from re import _parser  # type: ignore[attr-defined]  # the parser of re itself
 from typing import Any
 from urllib.parse import quote
 
@@ -12,29 +13,35 @@ TEXTS = {
     "email": "learner@example.com",
     "uri": "https://example.com/",
 }
+Known = dict[str, Any]  # what earlier answers said, such as {"order_id": "6f2c..."}
 
 
-def request(path: str, operation: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
-    """Return `url`, `params`, `headers` and, if the route wants a body, `json`."""
-    made: dict[str, Any] = {"url": path, "params": {}, "headers": {}}
+def request(path: str, operation: Any, document: Any, known: Known) -> dict[str, Any]:
+    """Return `url`, `params`, `headers`, `cookies` and, if the route wants a body, `json`.
+
+    A parameter or a field that has the name of something `known` gets that value.
+    """
+    made: dict[str, Any] = {"url": path, "params": {}, "headers": {}, "cookies": {}}
+    places = {"query": "params", "header": "headers", "cookie": "cookies"}
     for parameter in operation.get("parameters", []):
         name = parameter["name"]
-        text = str(value(parameter["schema"], document))
+        text = known.get(name, value(parameter["schema"], document, known))
+        text = text[0] if isinstance(text, list) else text
         if parameter["in"] == "path":
-            made["url"] = made["url"].replace("{" + name + "}", quote(text, safe=""))
-        elif parameter["required"] and parameter["in"] in ("query", "header"):
-            made["params" if parameter["in"] == "query" else "headers"][name] = text
+            made["url"] = made["url"].replace("{" + name + "}", quote(str(text), safe=""))
+        elif parameter["required"]:
+            made[places[parameter["in"]]][name] = str(text)
     body = operation.get("requestBody", {}).get("content", {}).get("application/json")
     if body is not None:
-        made["json"] = value(body["schema"], document)
+        made["json"] = value(body["schema"], document, known)
     return made
 
 
-def value(schema: dict[str, Any], document: dict[str, Any]) -> Any:
+def value(schema: Any, document: Any, known: Known) -> Any:
     """Return a value that `schema` allows; its own example, if it has one."""
     if "$ref" in schema:
         model = schema["$ref"].rpartition("/")[2]
-        return value(document["components"]["schemas"][model], document)
+        return value(document["components"]["schemas"][model], document, known)
     for key in ("const", "example", "default"):
         if key in schema:
             return schema[key]
@@ -43,21 +50,51 @@ def value(schema: dict[str, Any], document: dict[str, Any]) -> Any:
             return schema[key][0]
     for key in ("anyOf", "oneOf", "allOf"):
         if key in schema:
-            return value(schema[key][0], document)
+            return value(schema[key][0], document, known)
     match schema.get("type"):
         case "object":
-            properties = schema.get("properties", {})
-            return {name: value(properties[name], document) for name in schema.get("required", [])}
+            fields, required = schema.get("properties", {}), schema.get("required", [])
+            return {
+                name: known.get(name, value(fields[name], document, known)) for name in required
+            }
         case "array":
-            return [value(schema.get("items", {}), document)] * max(schema.get("minItems", 1), 1)
+            if "prefixItems" in schema:
+                return [value(each, document, known) for each in schema["prefixItems"]]
+            return [value(schema.get("items", {}), document, known)] * schema.get("minItems", 1)
         case "integer" | "number":
-            least = schema.get("minimum", schema.get("exclusiveMinimum", 0) + 1)
+            step = schema.get("multipleOf", 1)
+            least = schema.get("minimum", schema.get("exclusiveMinimum", 0) + step)
             return min(least, schema.get("maximum", least))
         case "boolean":
             return True
         case "null":
             return None
-        case _:
-            text = TEXTS.get(schema.get("format", ""), "tea")
-            text += "a" * (schema.get("minLength", 0) - len(text))
-            return text[: schema.get("maxLength", len(text))]
+    if "pattern" in schema:
+        return matching(_parser.parse(schema["pattern"]))
+    text = TEXTS.get(schema.get("format", ""), "tea")
+    text += "a" * (schema.get("minLength", 0) - len(text))
+    return text[: schema.get("maxLength", len(text))]
+
+
+def matching(parsed: Any) -> str:
+    """Return a text that matches a pattern, as short as it may be."""
+    text = ""
+    for kind, what in parsed:
+        match str(kind):
+            case "LITERAL":
+                text += chr(what)
+            case "ANY" | "NOT_LITERAL" | "NEGATE":
+                text += "a"
+            case "RANGE":
+                text += chr(what[0])
+            case "CATEGORY":
+                text += {"DIGIT": "1", "SPACE": " "}.get(str(what).partition("_")[2], "a")
+            case "IN":
+                text += matching(what[:1])
+            case "BRANCH":
+                text += matching(what[1][0])
+            case "SUBPATTERN":
+                text += matching(what[-1])
+            case "MAX_REPEAT" | "MIN_REPEAT":
+                text += matching(what[2]) * max(what[0], 1)
+    return text

@@ -1,4 +1,4 @@
-"""What the page's tests serve: beside the project's own handlers a second listener, one that fails, a chain, a slow route."""
+"""What the page shows: more listeners than the project has, a chain, a slow route, a failure."""
 
 import asyncio
 from pathlib import Path

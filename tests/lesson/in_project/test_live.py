@@ -20,8 +20,8 @@ import lesson
 from app.events import Event
 from app.main import app as inner
 from lesson import quiz
+from lesson.api import LARGEST_BODY
 from lesson.live import watched
-from lesson.routes import LARGEST_BODY
 from support.processes import Server
 
 ROOT = Path(lesson.__file__).parent.parent

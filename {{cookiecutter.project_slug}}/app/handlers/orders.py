@@ -1,5 +1,8 @@
 """A request that becomes an event: the route says what happened, a listener does the rest."""
 
+# % if cookiecutter.lesson == "solution"
+from contextlib import suppress
+# % endif
 from uuid import UUID, uuid4
 
 # % if cookiecutter.broker == "postgres"
@@ -32,7 +35,12 @@ class Order(BaseModel):
 async def place_order(order: Order, session: SessionDep) -> dict[str, UUID]:
     order_id = uuid4()
     session.add(models.Order(id=order_id, item=order.item, quantity=order.quantity))
+    # % if cookiecutter.lesson == "solution"
+    with suppress(ExceptionGroup):  # emit has logged it: the order stands, whatever its listeners do
+        await emit(OrderPlaced(order_id=order_id, item=order.item, quantity=order.quantity))
+    # % else
     await emit(OrderPlaced(order_id=order_id, item=order.item, quantity=order.quantity))
+    # % endif
     return {"order_id": order_id}
 
 
@@ -53,12 +61,26 @@ class Order(BaseModel):
 @router.post("/orders", status_code=201)
 async def place_order(order: Order) -> dict[str, UUID]:
     order_id = uuid4()
+    # % if cookiecutter.lesson == "solution"
+    with suppress(ExceptionGroup):  # emit has logged it: the order stands, whatever its listeners do
+        await emit(OrderPlaced(order_id=order_id, item=order.item, quantity=order.quantity))
+    # % else
     await emit(OrderPlaced(order_id=order_id, item=order.item, quantity=order.quantity))
+    # % endif
     return {"order_id": order_id}
+
+
+# % if cookiecutter.lesson == "solution"
+sent: set[UUID] = set()  # the orders that have their receipt; a restart forgets them
 
 
 # % endif
 @on(OrderPlaced)
 async def send_receipt(event: OrderPlaced) -> str:
+    # % if cookiecutter.lesson == "solution"
+    if event.order_id in sent:
+        return "Receipt sent already"
+    sent.add(event.order_id)
+    # % endif
     print(f"Receipt for order {event.order_id}", flush=True)
     return "Receipt sent"

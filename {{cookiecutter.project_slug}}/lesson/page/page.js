@@ -1,97 +1,138 @@
 // Shows what the recorder saw. Whatever an event or a request holds is shown as text, by `el`.
 
-import { build, el } from "./forms.js";
-
 const $ = (selector) => document.querySelector(selector);
+const $$ = (selector) => [...document.querySelectorAll(selector)];
 const SHOWN = 100; // rows of the log
 const QUIET = 3000; // ms without a step after which the app is called idle
+const KILLED = "no shutdown ran, so there's no row 3";
+const LABELS = ["Event", "Listener Action", "Handler Output", "Next Action"];
 const calm = matchMedia("(prefers-reduced-motion: reduce)");
+const at = (path) => new URL(path.replace(/^\/+/, ""), new URL(".", location.href)); // a proxy may add a path
 
-let about = { events: [], routes: [], questions: [], predictions: [] };
-let steps = []; // of the last runs and of this one, oldest first
-let now = { run: "", calls: {}, running: [], handled: null };
-let connection = "connecting"; // then: live, stopping, lost, gone
-let before = ""; // the run that was live when the connection went
-let told = ""; // the connection of which a screen reader heard
+let about = { events: [], routes: [], rows: [], questions: [], predictions: [], problem: "" };
+let steps = []; // of the run before this one, and of this one, oldest first
+let now = { run: "", state: "", calls: {}, running: [], handled: null };
+let connection = "connecting"; // then: live, stopped, closing, lost, killed, away, refused, unread
+let refusal = "";
+let cameBack = false;
 let paused = false;
 let waiting = 0; // steps that came while paused
 let quietSince = Date.now();
+let unsaid = []; // steps that a screen reader hasn't been told of
 
 const clock = (time) => new Date(time).toLocaleTimeString([], { hour12: false });
-const short = (listener) => listener.split(".").slice(-1)[0];
-const mine = () => steps.filter((step) => step.run === now.run);
+const short = (listener) => listener.split(".").at(-1);
 const plural = (count, thing) => `${count} ${thing}${count === 1 ? "" : "s"}`;
+const key = (step) => `${step.run} ${step.sequence}`;
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+const process = (run) => `process ${run.split("-").at(-1)}`;
+const mine = () => steps.filter((step) => step.run === now.run);
+const before = () => steps.filter((step) => step.run !== now.run);
+const shutdowns = (run) => run.filter((step) => step.type === "Shutdown");
+const say = (text) => { $("#announce").textContent = text; };
 
-async function api(path, body) {
-  const options = body === undefined ? {} : { method: "POST", headers: { "Content-Type": "application/json" }, body };
-  const response = await fetch(path, options);
+function el(tag, attributes = {}, ...children) {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (name === "text") node.textContent = value;
+    else if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
+    else if (value !== null && value !== false) node.setAttribute(name, value === true ? "" : value);
+  }
+  node.append(...children);
+  return node;
+}
+
+// Set a text only when it differs, so that nothing is announced or laid out twice.
+function put(node, text) {
+  if (node.textContent !== text) node.textContent = text;
+}
+
+const mark = (state, text) => el("span", { class: `mark ${state}`, text });
+const code = (text) => el("code", { text });
+const small = (text) => el("small", { text });
+const head = (...children) => el("th", { scope: "row", role: "rowheader" }, ...children);
+const cell = (label, ...children) => el("td", { "data-label": label, role: "cell" }, el("div", {}, ...children));
+const line = (...cells) => el("tr", { role: "row" }, ...cells);
+
+function fill(table, rows) {
+  table.querySelector("tbody")?.remove();
+  table.append(el("tbody", { role: "rowgroup" }, ...rows));
+}
+
+async function api(path, sent) {
+  const json = { method: "POST", headers: { "Content-Type": "application/json" }, body: sent };
+  const response = await fetch(at(path), sent === undefined ? {} : json);
   const text = await response.text();
   let data = null;
-  try { data = JSON.parse(text); } catch { /* an answer that is no JSON is shown as it is */ }
+  try { data = JSON.parse(text); } catch { /* an answer that isn't JSON is shown as it is */ }
   return { ok: response.ok, status: response.status, text, data };
 }
 
-// The connection: it comes back by itself, and says truthfully where the server is.
+// The connection comes back by itself, and says truthfully where the server is.
 
 function connect() {
-  const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/lesson/live`);
+  const url = at("lesson/live");
+  url.protocol = url.protocol.replace("http", "ws");
+  const socket = new WebSocket(url);
   let opened = false;
   let earlier = Promise.resolve(); // messages are taken one after the other
-  socket.onmessage = (event) => { earlier = earlier.then(() => take(JSON.parse(event.data))); };
-  const take = async (news) => {
-    if (opened) return receive(news, news.steps);
-    opened = true;
-    await reload(news);
+  setTimeout(() => socket.readyState === 0 && socket.close(), 2500); // the port is open, and nobody's there
+  socket.onmessage = ({ data }) => {
+    earlier = earlier.then(() => receive(JSON.parse(data), opened)).then(() => { opened = true; });
   };
-  socket.onclose = (event) => {
-    before = now.run;
-    if (event.code === 1012) connection = "stopping";
-    else connection = opened ? "lost" : "gone";
-    if (connection === "stopping") setTimeout(() => { if (connection === "stopping") { connection = "gone"; showState(); } }, 1500);
+  socket.onclose = ({ code }) => earlier.then(async () => {
+    if (opened) connection = now.state === "stopped" ? "stopped" : code === 1012 ? "closing" : "lost";
+    else if (connection === "lost") connection = "killed";
+    else if (!now.run) await askWhy();
     now.running = [];
-    showState();
+    show([]);
     setTimeout(connect, opened ? 700 : 1500);
-  };
+  });
 }
 
-async function reload(news) {
-  const facts = await api("/lesson/about");
-  if (!facts.ok) {
-    connection = "unread";
-    return showState();
-  }
-  const changed = (...parts) => parts.some((part) => JSON.stringify(about[part]) !== JSON.stringify(facts.data[part]));
-  const asksAnew = changed("predictions", "questions", "problem");
-  const formsAnew = changed("events", "routes");
-  about = facts.data;
-  connection = "live";
-  receive(news, news.steps);
-  text_($("#title"), about.title);
-  if (asksAnew) showQuestions();
-  if (formsAnew) showForms();
+// A browser doesn't say why a socket is refused; an ordinary request is told.
+async function askWhy() {
+  const { status, text } = await api("lesson/events", "").catch(() => ({}));
+  connection = status ? "refused" : "away";
+  refusal = status === 403 ? text : "A proxy on the way lets no WebSocket through; make it pass on Upgrade headers.";
 }
 
-function receive(news, fresh) {
+async function receive(news, opened) {
   const known = new Set(steps.map(key));
-  const added = fresh.filter((step) => !known.has(key(step)));
-  const first = steps.length === 0;
+  const added = now.run ? news.steps.filter((step) => !known.has(key(step))) : [];
+  cameBack = opened ? cameBack : Boolean(now.run) && now.run !== news.run;
+  const all = opened ? [...steps, ...news.steps] : news.steps;
+  all.sort((a, b) => (a.run === b.run ? a.sequence - b.sequence : a.run < b.run ? -1 : 1));
+  const latest = new Map(all.map((step) => [`${step.run} ${step.type} ${step.listener}`, step]));
+  const kept = new Set([...latest.values(), ...all.slice(-3 * SHOWN)]); // under load there are thousands
+  steps = all.filter((step) => kept.has(step));
   now = news;
-  steps.push(...added);
-  steps.sort((a, b) => (a.run === b.run ? a.sequence - b.sequence : a.run < b.run ? -1 : 1));
-  steps = steps.slice(-5 * SHOWN);
-  if (added.length && !first) quietSince = Date.now();
-  if (first && mine().length) quietSince = Math.max(...mine().map((s) => Date.parse(s.time) + s.duration * 1000));
-  if (paused) {
-    waiting += added.length;
-    showState();
-  } else show(first ? [] : added);
+  connection = "live";
+  if (news.steps.length) quietSince = Math.max(...news.steps.map((s) => Date.parse(s.time) + s.duration * 1000));
+  waiting = paused ? waiting + added.length : 0;
+  if (paused) showState();
+  else show(added);
+  if (!opened) await refresh();
 }
 
-const key = (step) => `${step.run} ${step.sequence}`;
+async function refresh() {
+  const { ok, data } = await api("lesson/about").catch(() => ({}));
+  if (!ok && connection === "live") connection = "unread";
+  if (!ok) return showState();
+  const differs = (...parts) => parts.some((part) => JSON.stringify(about[part]) !== JSON.stringify(data[part]));
+  const [asks, forms] = [differs("predictions", "questions", "problem"), differs("events", "routes")];
+  about = data;
+  put($("#title"), about.title);
+  if (asks) showQuestions();
+  if (forms) showForms();
+  if (!paused) show([]);
+}
 
 // What is shown.
 
 function show(added) {
+  const whose = connection === "live" ? "This run:" : "The run that has ended:";
+  for (const node of $$("caption .run")) put(node, `${whose} ${process(now.run)}, since ${clock(now.began ?? 0)}.`);
   showRows();
   showTracker();
   showLog();
@@ -100,211 +141,177 @@ function show(added) {
   showPredictions();
   showState();
   play(added);
-  announce(added);
+  unsaid.push(...added);
 }
 
-function lastRun() {
-  const runs = [...new Set(steps.map((step) => step.run))].filter((run) => run !== now.run);
-  return steps.filter((step) => step.run === runs.at(-1));
+function sentence() {
+  const labels = now.running.map((step) => (step.type === "request" ? step.detail : step.type)).join(", ");
+  if (connection === "live" && now.state !== "running") {
+    return ["stopping", "Shutting down:", labels ? `${labels} still runs.` : "the shutdown is complete."];
+  }
+  if (connection === "live" && paused) return ["paused", "Paused.", waiting ? `${plural(waiting, "new step")} to show.` : "Nothing new."];
+  if (connection === "live" && labels) return ["running", "Running:", labels];
+  if (connection === "live") {
+    const quiet = Math.max(0, Math.floor((Date.now() - quietSince) / 1000));
+    const row3 = shutdowns(before()).at(-1)?.handler_output;
+    const last = row3 ? `Row 3 of the last run: ${row3}.` : `The last run was killed, or it crashed: ${KILLED}.`;
+    return ["idle", "Idle:", `nothing runs; quiet for ${quiet} s.${cameBack ? ` The app is back. ${last}` : ""}`];
+  }
+  return {
+    connecting: ["gone", "Connecting", "to your app"],
+    stopped: ["gone", "Stopped.", "Row 3 says what happened. Start the app again, and this page comes back."],
+    closing: ["stopping", "Shutdown requested.", "The server closed its connections; row 3 comes with the next run."],
+    lost: ["gone", "The connection broke;", "looking for the app."],
+    killed: ["gone", "The app is gone without a goodbye.", `It was killed (kill -9), or it crashed: ${KILLED}.`],
+    away: ["gone", "The app doesn't answer;", "look at your terminal."],
+    unread: ["gone", "The lesson can't read your app;", "look at your terminal."],
+    refused: ["gone", "Refused.", refusal],
+  }[connection];
 }
 
-const ended = (run) => run.filter((step) => step.type === "Shutdown");
+let told = "connecting";
 
 function showState() {
-  const quiet = Math.max(0, Math.floor((Date.now() - quietSince) / 1000));
-  const last = lastRun();
-  const row3 = ended(last).at(-1);
-  const back = before && before !== now.run && last.length && last[0].run === before;
-  const goodbye = !back ? "" : row3
-    ? ` The app is back. Row 3 of the last run: ${row3.handler_output}.`
-    : " The app is back. The last run has no row 3: it was stopped without a goodbye.";
-  const [state, name, text] = {
-    connecting: ["connecting", "Connecting", "to your app"],
-    stopping: ["stopping", "Shutdown requested.", "The server is closing its connections."],
-    lost: ["gone", "The connection broke.", "The server said no goodbye; look at your terminal."],
-    unread: ["gone", "The lesson cannot read your app;", "look at your terminal."],
-    gone: ["gone", "The server is gone;", "look at your terminal. This page comes back when the server does."],
-    live: paused
-      ? ["paused", "Paused.", waiting ? `${plural(waiting, "new step")} to show.` : "Nothing new."]
-      : now.running.length
-        ? ["running", "Running:", `${now.running.join(", ")}`]
-        : ["idle", "Idle:", `nothing runs; quiet for ${quiet} s.${goodbye}`],
-  }[connection];
+  const [state, name, text] = sentence();
   $("#state").dataset.state = state;
-  text_($("#state-name"), name);
-  text_($("#state-text"), text);
-  if (told && told !== connection) say(`${name} ${text}`);
-  told = connection === "connecting" ? "" : connection;
+  put($("#state strong"), name);
+  put($("#state span"), text);
+  if (told !== connection) say(`${name} ${text}`);
+  told = connection;
   if (!paused) showIdle();
 }
 
-// Set a text only when it differs, so that nothing is announced or laid out twice.
-function text_(node, text) {
-  if (node.textContent !== text) node.textContent = text;
+function cells(step, event = step.event) {
+  const output = [step.handler_output.replace(/^Fails: /, "")];
+  if (step.failed) output.unshift(mark("failed", "failed"), " ");
+  return [cell("Event", event, small(step.detail)), cell("Listener Action", step.listener_action),
+    cell("Handler Output", ...output), cell("Next Action", step.next_action)];
 }
 
-const head = (...children) => el("th", { scope: "row", role: "rowheader" }, ...children);
-const cell = (label, ...children) => el("td", { "data-label": label, role: "cell" }, ...children);
-const mark = (state, text) => el("span", { class: "mark", "data-mark": state, text });
-
-function body(table, rows) {
-  const node = el("tbody", { role: "rowgroup" }, ...rows);
-  table.querySelectorAll("tbody").forEach((old) => old.remove());
-  table.append(node);
+function filled(number, step, event) {
+  const when = step.run === now.run ? ["done", `at ${clock(step.time)}`] : ["earlier", `last run, ${clock(step.time)}`];
+  return line(head(String(number), mark(...when)), ...cells(step, event));
 }
 
-function cells(step) {
-  return [
-    cell("Event", step.event, el("small", { text: step.detail })),
-    cell("Listener Action", step.listener_action),
-    cell("Handler Output", ...(step.failed ? [mark("failed", "failed"), " "] : []), step.handler_output.replace(/^Fails: /, "")),
-    cell("Next Action", step.next_action),
-  ];
+function empty(number, text) {
+  const row = line(head(String(number), mark("open", text)), ...LABELS.map((label) => cell(label, text)));
+  row.classList.add("empty");
+  return row;
 }
 
-// The four rows of the execution table: the latest call of each listener.
+// The latest steps of row 1, 2 or 3 of the execution table, one for each listener.
+function rowSteps(number) {
+  const here = mine().filter((step) => step.step === number && step.cause === null);
+  if (number === 2) return here.slice(-1);
+  const found = here.length || number === 1 || connection === "killed" ? here : shutdowns(before());
+  return [...new Map(found.map((step) => [step.listener, step])).values()];
+}
+
 function showRows() {
-  const rows = [];
-  for (const number of [1, 2, 3]) {
-    const here = mine().filter((step) => step.step === number && step.cause === null);
-    const from = here.length ? here : number === 3 ? ended(lastRun()) : [];
-    const latest = [...new Map(from.map((step) => [number === 2 ? 2 : step.listener, step])).values()];
-    for (const step of latest) {
-      const state = here.length ? mark("done", `happened at ${clock(step.time)}`) : mark("earlier", `last run, at ${clock(step.time)}`);
-      rows.push(el("tr", { role: "row" }, head(String(number), state), ...cells(step)));
-    }
-    if (!latest.length) {
-      rows.push(el("tr", { role: "row", class: "empty" }, head(String(number), mark("open", "not yet")),
-        ...["Event", "Listener Action", "Handler Output", "Next Action"].map((label) => cell(label, "not yet"))));
-    }
-  }
-  rows.push(el("tr", { role: "row", id: "idle" }, head("4", mark("open", "")), ...["Event", "Listener Action", "Handler Output", "Next Action"].map((label) => cell(label, ""))));
-  body($("#rows"), rows);
+  const rows = [1, 2, 3].flatMap((number) => {
+    const none = number === 3 && connection === "killed" ? KILLED : "not yet";
+    const found = rowSteps(number);
+    return found.length ? found.map((step) => filled(number, step)) : [empty(number, none)];
+  });
+  const idle = empty(4, "not now");
+  idle.id = "idle";
+  const own = about.rows.map((row) => {
+    const names = row["Listener Action"].match(/\w+/g) ?? [];
+    const step = mine().filter((each) => each.listener && names.includes(short(each.listener))).at(-1);
+    return step ? filled(row.Step, step, row.Event) : empty(row.Step, "not yet");
+  });
+  fill($("#rows"), [...rows, idle, ...own]);
   showIdle();
 }
 
 // Row 4 is a state and not an event: it holds between events.
+function isIdle() {
+  const quiet = !now.running.length && Date.now() - quietSince >= QUIET;
+  return connection === "live" && now.state === "running" && quiet;
+}
+
 function showIdle() {
   const row = $("#idle");
   if (!row) return;
-  const idle = connection === "live" && !now.running.length && Date.now() - quietSince >= QUIET;
-  row.classList.toggle("empty", !idle);
-  const badge = row.querySelector(".mark");
-  badge.dataset.mark = idle ? "done" : "open";
-  text_(badge, idle ? "now" : "not now");
-  const words = idle ? ["No event", "No listener triggered", "No action", "Idle state"] : Array(4).fill("not now");
-  row.querySelectorAll("td").forEach((td, index) => text_(td, words[index]));
+  const words = isIdle() ? ["No event", "No listener triggered", "No action", "Idle state"] : Array(4).fill("not now");
+  row.classList.toggle("empty", !isIdle());
+  row.querySelector(".mark").className = `mark ${isIdle() ? "done" : "open"}`;
+  put(row.querySelector(".mark"), isIdle() ? "now" : "not now");
+  row.querySelectorAll("td div").forEach((node, index) => put(node, words[index]));
 }
 
 function showTracker() {
-  const steps1 = mine().filter((step) => step.cause === null);
-  const one = steps1.filter((step) => step.step === 1).at(-1);
-  const two = steps1.filter((step) => step.step === 2).at(-1);
-  const three = ended(lastRun()).at(-1);
-  const none = () => el("code", { text: "None" });
-  const value = (step, pick, label, note = "") => cell(label,
-    step ? el("code", { text: pick(step) }) : mark("open", "not yet"), step && note ? el("small", { text: note }) : "");
-  const message = (step) => {
-    if (step.value === null) return "None";
-    try { return JSON.stringify(JSON.parse(step.value).message ?? JSON.parse(step.value)); } catch { return JSON.stringify(step.value); }
+  const shown = [1, 2, 3].map((number) => rowSteps(number).at(-1));
+  const notes = shown.map((step) => small(!step ? "" : step.run !== now.run ? "last run" : step.step === 2 ? step.detail : ""));
+  const message = ({ value }) => {
+    try { return JSON.stringify(JSON.parse(value).message ?? JSON.parse(value)); } catch { return JSON.stringify(value); }
   };
-  const row = (name, pick) => el("tr", { role: "row" }, head(el("code", { text: name })),
-    cell("Start", none()),
-    value(one, pick, "After Step 1"),
-    value(two, pick, "After Step 2", two?.detail),
-    value(three, pick, "After Step 3", "last run"),
-    cell("Final", three ? none() : mark("open", "not yet"), three ? el("small", { text: "last run" }) : ""));
-  body($("#variables"), [row("event", (step) => JSON.stringify(step.type.toLowerCase())), row("handler_output", message)]);
+  const row = (name, pick) => line(head(code(name)), cell("Start", code("None")),
+    ...shown.map((step, index) => cell(`After Step ${index + 1}`,
+      step ? code(step.value === null && pick === message ? "None" : pick(step)) : mark("open", "not yet"), notes[index].cloneNode(true))),
+    cell("Final", shown[2] ? code("None") : mark("open", "not yet"), notes[2].cloneNode(true)));
+  fill($("#variables"), [row("event", (step) => JSON.stringify(step.type.toLowerCase())), row("handler_output", message)]);
 }
 
-// The log keeps its rows, so that the focus stays where it is.
-const logged = new Map();
-
 function showLog() {
-  const table = $("#log");
-  const box = $("#log-scroll");
+  const box = $("#steps .scroll");
   const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
-  const shown = steps.filter((step) => step.run === now.run || step.run === lastRun()[0]?.run).slice(-SHOWN);
-  const keep = new Set(shown.map(key));
-  for (const [id, row] of logged) if (!keep.has(id)) { row.remove(); logged.delete(id); }
-  for (const group of table.querySelectorAll("tbody")) if (!group.querySelector("tr.step")) group.remove();
-  for (const step of shown) {
-    if (logged.has(key(step))) continue;
-    let group = [...table.querySelectorAll("tbody")].find((node) => node.dataset.run === step.run);
-    if (!group) {
-      const [heading, cellOf] = [el("th", { scope: "rowgroup", colspan: "7", role: "rowheader" }), el("tr", { role: "row", class: "run" })];
-      cellOf.append(heading);
-      group = el("tbody", { role: "rowgroup", "data-run": step.run }, cellOf);
-      const after = [...table.querySelectorAll("tbody")].find((node) => node.dataset.run > step.run);
-      table.insertBefore(group, after ?? null);
-    }
-    text_(group.querySelector("th"), step.run === now.run ? "This run" : `Last run, from ${clock(step.time)}`);
-    const row = logRow(step);
-    const next = [...group.querySelectorAll("tr.step")].find((other) => Number(other.dataset.sequence) > step.sequence);
-    group.insertBefore(row, next ?? null);
-    logged.set(key(step), row);
-  }
-  for (const group of table.querySelectorAll("tbody")) {
-    if (group.dataset.run !== now.run) text_(group.querySelector("th"), `Last run, from ${clock(steps.find((s) => s.run === group.dataset.run)?.time)}`);
-  }
+  const focused = box.contains(document.activeElement) && document.activeElement.ariaLabel;
+  const shown = steps.slice(-SHOWN);
+  fill($("#log"), shown.flatMap((step, index) => (step.run === shown[index - 1]?.run ? [logRow(step)] : [runRow(step.run), logRow(step)])));
+  if (focused) $$("#log button").find((button) => button.ariaLabel === focused)?.focus();
   if (atEnd) box.scrollTop = box.scrollHeight;
+}
+
+function runRow(run) {
+  const text = `${run === now.run ? "This run" : "The last run"}: ${process(run)}`;
+  return el("tr", { role: "row", class: "run" }, el("th", { scope: "rowgroup", colspan: "6", role: "rowheader", text }));
 }
 
 function logRow(step) {
   let depth = 0;
-  for (let at = step; at?.cause && depth < 4; depth++) at = steps.find((other) => other.run === step.run && other.sequence === at.cause);
+  const cause = (of) => of && of.cause && steps.find((other) => other.run === of.run && other.sequence === of.cause);
+  for (let up = cause(step); up && depth < 3; up = cause(up)) depth++;
   const ms = step.duration * 1000;
   const [event, ...rest] = cells(step);
-  if (step.cause) event.append(el("small", { class: "cause", text: `caused by no. ${step.cause}` }));
-  return el("tr", { class: "step", role: "row", "data-depth": depth, "data-sequence": step.sequence },
-    head(step.step ? `Step ${step.step}` : "New", el("small", { text: `no. ${step.sequence}` })), event, ...rest,
-    cell("When", clock(step.time), el("small", { text: ms < 10 ? `${ms.toFixed(1)} ms` : `${Math.round(ms)} ms` })),
-    cell("Again", again(step)));
+  if (depth) event.dataset.depth = depth;
+  if (depth) event.firstChild.append(small(`caused by no. ${step.cause}`));
+  return line(head(step.step ? `Step ${step.step}` : "New", small(`no. ${step.sequence}`)), event, ...rest,
+    cell("When", clock(step.time), small(`${ms.toFixed(ms < 10 ? 1 : 0)} ms`), again(step)));
 }
 
 function again(step) {
-  const label = `Send no. ${step.sequence} again: ${step.event}`;
   const get = step.type === "request" && step.detail.startsWith("GET /") && step.detail.length < 200;
-  if (get) return el("button", { type: "button", "aria-label": label, text: "Again", onclick: () => fetch(step.detail.slice(4)) });
-  const sendable = step.fields && about.events.some((event) => event.name === step.type && event.schema);
-  if (!sendable) return "";
   const sent = JSON.stringify({ type: step.type, fields: step.fields });
-  return el("button", { type: "button", "aria-label": label, text: "Again", onclick: () => api("/lesson/events", sent) });
+  const onclick = get ? () => fetch(at(step.detail.slice(4))) : () => api("lesson/events", sent);
+  if (!get && (!step.fields || ["Startup", "Shutdown"].includes(step.type))) return "";
+  return el("button", { type: "button", "aria-label": `Send no. ${step.sequence} again: ${step.event}`, text: "Again", onclick });
 }
 
 function showListeners() {
-  const rows = [];
-  const add = (name, detail, listeners) => {
-    for (const listener of listeners.length ? listeners : [null]) {
-      const count = listener ? now.calls[listener] ?? 0 : null;
-      rows.push(el("tr", { role: "row" }, head(name, el("small", { text: detail })),
-        cell("Listener", listener ? el("code", { text: short(listener) }) : mark("open", "nobody listens"), listener ? el("small", { text: listener }) : ""),
-        cell("Called", count === null ? "" : count === 0 ? mark("open", "waits, 0 times") : plural(count, "time"))));
-    }
+  const row = (name, detail, listener) => {
+    const count = now.calls[listener] ?? 0;
+    const who = listener ? [code(short(listener)), small(listener)] : [mark("open", "nobody listens")];
+    const called = count ? plural(count, "time") : mark("open", "waits, 0 times");
+    return line(head(name, small(detail)), cell("Listener", ...who), cell("Called", listener ? called : ""));
   };
-  for (const route of about.routes) add("User sends request", route.name, route.listeners);
-  for (const event of about.events) add(event.name, event.about, event.listeners);
-  body($("#who"), rows);
+  const routes = about.routes.map((route) => row("User sends request", `${route.method} ${route.path}`, route.listener));
+  const listeners = (event) => (event.listeners.length ? event.listeners : [null]);
+  const events = about.events.flatMap((event) => listeners(event).map((each) => row(event.name, event.about, each)));
+  fill($("#who"), [...routes, ...events]);
 }
 
-// With an engine, an event may be handled in another process than the one that this page is of.
+// With a broker, an event may be handled in another process than the one that this page is of.
 function showInstances() {
-  const handled = now.handled;
-  for (const node of [$("#instances"), $("nav [href='#instances']")]) node.hidden = !handled;
-  if (!handled) return;
-  const name = (process) => `process ${process}`;
-  const own = now.run.split("-").at(-1);
-  const counts = new Map([[own, 0]]);
-  for (const { process } of handled) counts.set(process, (counts.get(process) ?? 0) + 1);
-  const shares = [...counts].map(([process, count]) => `${name(process)}${process === own ? " (this page)" : ""} handled ${count}`);
-  text_($("#shares"), handled.length ? `Of the last ${handled.length}, ${shares.join(", ")}.` : `This page is of ${name(own)}. No event was handled yet.`);
-  body($("#handled"), [...handled].reverse().map((step) => el("tr", { role: "row" },
-    head(step.event, el("small", { text: step.detail })),
-    cell("Listener", el("code", { text: short(step.listener) })),
-    cell("Instance", mark(step.run === now.run ? "done" : "open", name(step.process)),
-      el("small", { text: [step.run === now.run ? "this page" : "", step.sent_by ? `sent by ${name(step.sent_by)}` : ""].filter(Boolean).join(", ") })),
-    cell("Handler Output", ...(step.failed ? [mark("failed", "failed"), " "] : []), step.handler_output.replace(/^Fails: /, "")),
-    cell("When", clock(step.time)))));
+  const handled = now.handled ?? [];
+  for (const node of $$("#instances, nav [href='#instances']")) node.hidden = !now.handled;
+  const counts = new Map([[now.run, 0]]);
+  for (const { run } of handled) counts.set(run, (counts.get(run) ?? 0) + 1);
+  const shares = [...counts].map(([run, count]) => `${process(run)}${run === now.run ? " (this page)" : ""} handled ${count}`);
+  put($("#shares"), `Of the last ${handled.length}, ${shares.join(", ")}.`);
+  fill($("#handled"), [...handled].reverse().map((step) => line(head(step.type, small(step.detail)), cell("Listener", code(short(step.listener))),
+    cell("Instance", mark(step.run === now.run ? "done" : "open", process(step.run)), small(step.sent_by ? `sent by process ${step.sent_by}` : "")),
+    cells(step)[2], cell("When", clock(step.time)))));
 }
 
 // The concept flow: each step of the app is played box by box; under load, only the last ones.
@@ -312,223 +319,215 @@ function showInstances() {
 let queue = [];
 let playing = false;
 
-const nobody = (step) => (step.listener_action === "No listener triggered" ? "nobody listens" : step.listener_action);
-
 async function play(added) {
-  queue.push(...added.sort((a, b) => a.sequence - b.sequence));
-  queue = queue.slice(-4);
+  queue = [...queue, ...added].slice(-4);
   if (playing) return;
   playing = true;
   const boxes = [...$("#boxes").children];
   for (let step; (step = queue.shift());) {
-    const heard = step.listener !== null;
+    const name = step.listener && short(step.listener);
     const emits = step.next_action.startsWith("Emits ");
-    const says = [
-      step.event, heard ? short(step.listener) : nobody(step), heard ? `calls ${short(step.listener)}` : "not this time",
-      heard ? step.handler_output : "not this time", emits ? step.next_action : "not this time", emits ? "Continues" : `Ends: ${step.next_action}`,
-    ];
-    boxes.forEach((box, index) => {
-      const skipped = says[index] === "not this time";
-      box.dataset.box = "dark";
-      box.dataset.next = skipped ? "skipped" : "lit";
-      text_(box.lastElementChild, "");
-    });
+    const says = [step.event, name ?? step.listener_action, name && `calls ${name}`, name && step.handler_output,
+      emits ? step.next_action : null, emits ? "Continues" : `Ends: ${step.next_action}`];
+    for (const box of boxes) { box.className = ""; put(box.lastChild, ""); }
     for (const [index, box] of boxes.entries()) {
-      boxes.forEach((other) => other.removeAttribute("aria-current"));
-      box.dataset.box = box.dataset.next;
-      box.setAttribute("aria-current", "step");
-      text_(box.lastElementChild, says[index]);
-      if (!calm.matches && box.dataset.next === "lit") await new Promise((done) => setTimeout(done, queue.length ? 120 : 320));
+      for (const other of boxes) other.ariaCurrent = other === box ? "step" : null;
+      box.className = says[index] ? "lit" : "skipped";
+      put(box.lastChild, says[index] ?? "not this time");
+      if (!calm.matches && says[index]) await pause(queue.length ? 120 : 320);
     }
   }
-  boxes.forEach((box) => box.removeAttribute("aria-current"));
+  for (const box of boxes) box.ariaCurrent = null;
   playing = false;
 }
 
-// Told to a screen reader in batches, so that it can follow.
-
-let unsaid = [];
-
-function announce(added) {
-  unsaid.push(...added);
-}
-
-setInterval(() => {
-  if (!unsaid.length || paused) return;
+setInterval(() => { // in batches, so that a screen reader can follow
   const last = unsaid.at(-1);
-  $("#announce").textContent = `${plural(unsaid.length, "new step")}. ${last.event}: ${last.listener_action}. ${last.handler_output}.`;
+  if (!last || paused) return;
+  say(`${plural(unsaid.length, "new step")}. ${last.event}: ${last.listener_action}. ${last.handler_output}.`);
   unsaid = [];
 }, 3000);
 
 // Forms and buttons that make something happen.
 
-function select(node, items, chosen) {
-  const value = node.value;
-  node.replaceChildren(...items.map((item) => el("option", { value: item.name, text: item.name })));
-  if (items.some((item) => item.name === value)) node.value = value;
-  node.onchange = () => chosen(items.find((item) => item.name === node.value));
-  if (items.length) node.onchange();
-}
+const NO_ANSWER = "The app doesn't answer; look at your terminal.";
+const fresh = (text) => text.replace(/[0-9a-f]{8}-[0-9a-f-]{27}/g, (id) => crypto.randomUUID?.() ?? id);
 
-function showForms() {
-  const request = $("#request");
-  let fields = null;
-  select(request.elements.route, about.routes, (route) => {
-    request.elements.path.value = route.path;
-    request.querySelector(".fields").replaceChildren();
-    fields = route.schema ? build(request.querySelector(".fields"), { ...route.schema }) : null;
-    request.onsubmit = (event) => submit(event, fields, async (json) => {
-      const body = json === "{}" && !fields ? undefined : json;
-      const url = new URL(request.elements.path.value, location.origin);
-      if (url.origin !== location.origin) return "Type a path of this app, such as /orders.";
-      const options = { method: route.method, headers: body ? { "Content-Type": "application/json" } : {}, body };
-      const response = await fetch(url, options);
-      const text = await response.text();
-      if (response.status === 422) fields?.show(problems(text));
-      return `${response.status} ${text.slice(0, 300)}`;
-    });
-  });
-  const form = $("#emit");
-  select(form.elements.type, about.events.filter((event) => event.schema), (type) => {
-    form.querySelector(".about").textContent = type.about;
-    const place = form.querySelector(".fields");
-    place.replaceChildren();
-    const fields = build(place, type.schema);
-    form.onsubmit = (event) => submit(event, fields, async (json) => {
-      const { ok, status, text, data } = await api("/lesson/events", `{"type":${JSON.stringify(type.name)},"fields":${json}}`);
-      if (ok) return data.failures.length ? `Emitted, and ${data.failures.join("; ")}` : "Emitted. Its rows are in the table of all steps.";
-      fields.show(problems(text));
-      return status === 422 ? "Not emitted: the class refuses these fields." : `Not emitted: the server answered ${status}.`;
-    });
-  });
-}
-
-function problems(text) {
-  try { return [JSON.parse(text).detail].flat().filter((e) => e?.loc); } catch { return []; }
-}
-
-async function submit(event, fields, send) {
-  event.preventDefault();
-  const result = event.target.querySelector(".result");
-  fields?.show([]);
-  try {
-    result.textContent = await send(fields ? fields.read() : "{}");
-  } catch (errors) {
-    if (Array.isArray(errors)) fields.show(errors);
-    result.textContent = Array.isArray(errors) ? "Not sent." : "Not sent: the server does not answer.";
-  }
-  say(result.textContent);
-}
-
-function say(text) {
-  $("#announce").textContent = text;
-}
-
-function moment(number, act) {
-  const button = $(`#moment-${number}`);
-  const result = button.parentElement.querySelector(".result");
-  button.onclick = async () => {
-    if (button.getAttribute("aria-disabled")) return;
-    button.setAttribute("aria-disabled", "true");
-    try { result.textContent = await act((text) => { result.textContent = text; }); }
-    catch { result.textContent = "The server does not answer; look at your terminal."; }
-    button.removeAttribute("aria-disabled");
+function form(node, choices, chosen, send) {
+  const { choice, body } = node.elements;
+  const [result, value] = [node.querySelector(".result"), choice.value];
+  const current = () => choices.find((each) => each.name === choice.value);
+  choice.replaceChildren(...choices.map(({ name }) => el("option", { value: name, text: name })));
+  if (choices.some(({ name }) => name === value)) choice.value = value;
+  choice.onchange = () => {
+    body.value = fresh(current()?.sample ?? "");
+    body.parentElement.hidden = !current()?.sample;
+    if (current()) chosen(current());
+  };
+  choice.onchange();
+  node.onsubmit = async (event) => {
+    event.preventDefault();
+    try {
+      if (!body.parentElement.hidden) JSON.parse(body.value);
+      const [status, text, said] = await send(current(), body.value);
+      const errors = status === 422 ? [JSON.parse(text).detail].flat() : [];
+      body.ariaInvalid = String(status === 422);
+      result.textContent = errors.map(({ loc, msg }) => `${loc?.at(-1)}: ${msg}`).join("; ") || said;
+    } catch (error) {
+      body.ariaInvalid = String(error instanceof SyntaxError);
+      result.textContent = error instanceof SyntaxError ? `This must be JSON: ${error.message}` : NO_ANSWER;
+    }
     say(result.textContent);
   };
 }
 
-const pause_ = (ms) => new Promise((done) => setTimeout(done, ms));
-const recorded = async () => (await api("/lesson/steps")).data.filter((step) => step.run === now.run);
+function showForms() {
+  const [request, emit] = [$("#request"), $("#emit")];
+  const routes = about.routes.map((route) => ({ ...route, name: `${route.method} ${route.path}` }));
+  form(request, routes, (route) => { request.elements.path.value = route.path; }, async (route, body) => {
+    const json = route.sample ? { headers: { "Content-Type": "application/json" }, body } : {};
+    const response = await fetch(at(request.elements.path.value), { method: route.method, ...json });
+    const text = await response.text();
+    return [response.status, text, `${response.status} ${text.slice(0, 300)}`];
+  });
+  const types = about.events.filter((event) => event.sample);
+  form(emit, types, (type) => put(emit.querySelector(".about"), type.about), async (type, body) => {
+    const { status, text, data } = await api("lesson/events", `{"type": ${JSON.stringify(type.name)}, "fields": ${body}}`);
+    const failed = data?.failures?.length ? `Emitted, and ${data.failures.join("; ")}` : "";
+    return [status, text, failed || (status === 200 ? "Emitted. Its rows are in the table of all steps." : `${status} ${text}`)];
+  });
+}
+
+function moment(number, act) {
+  const button = $(`#moment-${number}`);
+  const result = button.nextElementSibling;
+  button.onclick = async () => {
+    if (button.ariaDisabled) return;
+    button.ariaDisabled = "true";
+    result.textContent = await act((text) => { result.textContent = text; }).catch(() => NO_ANSWER);
+    button.ariaDisabled = null;
+    say(result.textContent);
+  };
+}
+
+const recorded = async () => (await api("lesson/steps")).data.filter((step) => step.run === now.run);
 
 moment(1, async () => {
-  const called = (all) => all.filter((step) => step.detail === "GET /" && step.listener).length;
-  const earlier = called(await recorded());
-  const response = await fetch("/");
-  const later = called(await recorded());
-  return `Before: called ${plural(earlier, "time")}. The event occurred. Now: ${plural(later, "time")}. It answered ${response.status}.`;
+  const called = async () => (await recorded()).filter((step) => step.detail === "GET /" && step.listener).length;
+  const earlier = plural(await called(), "time");
+  const { status } = await fetch(at("/"));
+  return `Before: called ${earlier}. The event occurred. Now: ${plural(await called(), "time")}. It answered ${status}.`;
 });
 
 moment(2, async () => {
   const earlier = new Set((await recorded()).map(key));
-  const response = await fetch("/orders", { method: "POST", headers: { "Content-Type": "application/json" }, body: '{"item": "tea", "quantity": 1}' });
+  const { status } = await api("orders", '{"item": "tea", "quantity": 1}');
+  if (now.handled) return `Answered ${status}. The broker delivers OrderPlaced to each listener, on one of the instances.`;
   const rows = (await recorded()).filter((step) => !earlier.has(key(step)) && step.type === "OrderPlaced");
-  if (now.handled) return `Answered ${response.status}. The engine hands OrderPlaced to each listener: see which instance handled what.`;
   const names = rows.map((step) => (step.listener ? short(step.listener) : "nobody")).join(", ");
-  return `Answered ${response.status}. One OrderPlaced made ${plural(rows.length, "row")}: ${names}.`;
+  return `Answered ${status}. One OrderPlaced made ${plural(rows.length, "row")}: ${names}.`;
 });
 
 moment(3, async (tell) => {
   const earlier = (await recorded()).length;
-  for (let left = 5; left; left--) { tell(`Waiting. ${left} s left`); await pause_(1000); }
+  for (let left = 5; left; left--) { tell(`Waiting. ${left} s left`); await pause(1000); }
   const added = (await recorded()).length - earlier;
-  return added ? `${plural(added, "step")} happened meanwhile: somebody made an event occur.` : "Five seconds, no event, no row. No handler ran; the app waits.";
+  return added ? `${plural(added, "step")} happened meanwhile.` : "Five seconds, no event, no row. No handler ran; the app waits.";
 });
 
 $("#pause").onclick = () => {
   paused = !paused;
-  $("#pause").setAttribute("aria-pressed", String(paused));
-  if (!paused) { waiting = 0; show([]); }
+  $("#pause").ariaPressed = String(paused);
+  if (!paused) show([]);
   showState();
 };
 
 // Predict, then compare; and the quiz. What is right is known to the server alone.
 
+async function save(item, text, result) {
+  const sent = JSON.stringify({ id: item.id, text });
+  const { ok, status, data } = await api("lesson/answers", sent).catch(() => ({ status: "nothing" }));
+  const problem = ok ? data.problem : `the app answered ${status}.`;
+  if (!problem) item.answer = text;
+  put(result, problem ? `Not saved, so it's only for trying: ${problem}` : "Saved in answers.toml.");
+  return ok ? data : {};
+}
+
 function showQuestions() {
-  const form = $("#predict form");
-  text_($("#problem"), about.problem);
-  form.replaceChildren(...about.predictions.map((prediction) => {
-    const node = el("input", { name: prediction.id, autocomplete: "off", value: prediction.answer ?? "" });
-    const label = el("label", {}, prediction.text, node);
-    return el("div", { class: "prediction", "data-id": prediction.id }, label, el("p", { class: "compare" }));
-  }));
-  form.onsubmit = (event) => event.preventDefault();
-  form.oninput = showPredictions;
-  $("#quiz .questions").replaceChildren(...about.questions.map((question, index) => ask(question, `Question ${index + 1}`)));
+  put($("#problem"), about.problem);
+  const predict = $("#predict form");
+  predict.replaceChildren(...about.predictions.map((prediction) => {
+    const input = el("input", { name: prediction.id, autocomplete: "off", value: prediction.answer });
+    const saved = el("p", { class: "result" });
+    input.onchange = () => save(prediction, input.value, saved);
+    input.oninput = () => { put(saved, ""); showPredictions(); };
+    const asked = el("div", {}, el("label", {}, prediction.text, input), saved);
+    return el("div", { class: "prediction" }, asked, el("p", { class: "compare" }));
+  }), el("button", { class: "main", text: "Save" }));
+  predict.onsubmit = (event) => event.preventDefault(); // leaving the field, or Enter, has saved it
+  $("#questions").replaceChildren(...about.questions.map(ask));
+  showAfter();
   showPredictions();
 }
 
+function outcome({ id, text }) {
+  const number = Number(id.slice(-1));
+  const path = text.match(/https?:\/\/[^/\s]+(\/[^\s?]*)/)?.[1]; // the request that it asks about
+  const asked = (step) => step.step === 2 && step.detail.split("?")[0] === `GET ${path}`;
+  if (number === 4) return isIdle() ? "No action, as nothing happens just now." : "";
+  return (path && number === 2 ? mine().filter(asked).slice(-1) : rowSteps(number))
+    .map((step) => `${step.run === now.run ? "" : "In the last run: "}${step.handler_output}.`).join(" ");
+}
+
 function showPredictions() {
-  for (const node of document.querySelectorAll(".prediction")) {
-    const number = Number(node.dataset.id.slice(-1));
-    const row = [...document.querySelectorAll("#rows tbody tr")].find((tr) => parseInt(tr.querySelector("th").textContent, 10) === number);
-    const happened = row && !row.classList.contains("empty");
+  $$(".prediction").forEach((node, index) => {
     const guess = node.querySelector("input").value.trim();
-    const output = happened ? row.querySelector('[data-label="Handler Output"]').textContent : "";
-    text_(node.querySelector(".compare"), !guess ? "Write your prediction, then see what happened."
-      : happened ? `You predicted: ${guess}. What happened: ${output}.` : "It has not happened yet. Make it happen, then compare.");
-  }
+    const happened = outcome(about.predictions[index]);
+    put(node.querySelector(".compare"), !guess ? "Write your prediction, then see what happens."
+      : happened ? `You predicted: ${guess}. What happened: ${happened}` : "It hasn't happened yet. Make it happen, then compare.");
+  });
 }
 
-function ask(question, title) {
-  const verdict = el("p", { class: "verdict" });
-  const because = el("div");
-  const form = el("form", { class: "card question", novalidate: true },
-    el("fieldset", {}, el("legend", {}, el("b", { text: title }), " ", question.text),
-      ...question.choices.map(({ letter, text }) => el("label", { class: "choice" },
-        el("input", { type: "radio", name: question.id, value: letter, checked: letter === question.answer }), el("span", {}, el("b", { text: letter }), " ", text)))),
+function ask(question) {
+  const [verdict, result] = [el("p"), el("p", { class: "result" })];
+  const number = about.questions.filter((each) => !each.after).indexOf(question) + 1;
+  const choices = question.choices.map(({ letter, text }) => el("label", { class: "choice" },
+    el("input", { type: "radio", name: question.id, value: letter, checked: letter === question.answer }),
+    el("span", {}, el("b", { text: letter }), " ", text)));
+  const legend = el("legend", {}, el("b", { text: number ? `Question ${number}` : "Because" }), " ", question.text);
+  const program = question.code ? [el("pre", { text: question.code.trim() })] : [];
+  const node = el("form", { class: `card${question.after ? " after" : ""}`, novalidate: true },
+    el("fieldset", {}, legend, ...program, ...choices),
     el("details", {}, el("summary", { text: "Hint" }), el("p", { text: question.hint })),
-    el("button", { class: "main", text: "Check" }), verdict);
-  form.onsubmit = async (event) => {
+    el("button", { class: "main", text: "Check" }), verdict, result);
+  const judge = ({ state, sentence }) => verdict.replaceChildren(mark(state, state), ` ${sentence}`);
+  if (question.verdict) judge(question.verdict);
+  node.onsubmit = async (event) => {
     event.preventDefault();
-    const letter = new FormData(form).get(question.id) ?? "";
-    try {
-      const { data } = await api("/lesson/quiz", JSON.stringify({ id: question.id, letter }));
-      verdict.replaceChildren(mark(data.state, data.state), " ", data.sentence);
-      say(`${data.state}. ${data.sentence}`);
-      if (data.state === "right" && question.because && !because.childElementCount) because.append(ask(question.because, "Because"));
-    } catch {
-      verdict.textContent = "The server does not answer; look at your terminal.";
-    }
+    const data = await save(question, new FormData(node).get(question.id) ?? "", result);
+    if (data.state) judge(question.verdict = data);
+    if (data.state === "not yet") put(result, "");
+    say(`${verdict.textContent} ${result.textContent}`);
+    showAfter();
   };
-  return question.because ? el("div", {}, form, because) : form;
+  return node;
 }
 
-for (const table of document.querySelectorAll("table")) {
+// A question about the reason comes once the one before it is right.
+function showAfter() {
+  $$("#questions form").forEach((node, index) => {
+    const first = about.questions.find((each) => each.id === about.questions[index].after);
+    node.hidden = Boolean(first) && first.verdict?.state !== "right";
+  });
+}
+
+for (const table of $$("table")) {
   table.setAttribute("role", "table");
-  table.querySelector("thead").setAttribute("role", "rowgroup");
-  table.querySelector("thead tr").setAttribute("role", "row");
-  table.querySelectorAll("thead th").forEach((th) => th.setAttribute("role", "columnheader"));
+  const width = (name) => (["Step", "When"].includes(name) ? "s" : null);
+  const heads = table.dataset.columns.split("|").map((text) => el("th", { scope: "col", role: "columnheader", "data-width": width(text), text }));
+  table.append(el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...heads)));
 }
 setInterval(() => { if (connection === "live" && !paused) showState(); }, 1000);
+addEventListener("focus", () => { if (connection === "live") refresh(); });
 showState();
 connect();

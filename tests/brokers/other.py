@@ -1,0 +1,77 @@
+"""A program that knows CloudEvents and a broker's own client, and not us.
+
+python other.py BROKER URL SERVICE read, prints "ready", then the next Job;
+python other.py BROKER URL SERVICE send FILE, sends each line of the file.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+
+
+async def nats(url: str, service: str, lines: list[bytes]) -> None:
+    import nats
+
+    client = await nats.connect(url)
+    jetstream = client.jetstream()
+    if not lines:
+        subscription = await jetstream.subscribe(f"{service}.Job")
+        print("ready", flush=True)
+        print((await subscription.next_msg(timeout=30)).data.decode(), flush=True)
+    for line in lines:
+        await jetstream.publish(f"{service}.Job", line)
+    await client.close()
+
+
+async def rabbitmq(url: str, service: str, lines: list[bytes]) -> None:
+    import aio_pika
+
+    async with await aio_pika.connect(url) as connection:
+        channel = await connection.channel()
+        exchange = await channel.get_exchange(service)
+        if not lines:
+            queue = await channel.declare_queue(exclusive=True)
+            await queue.bind(exchange, "Job")
+            print("ready", flush=True)
+            async with queue.iterator(timeout=30) as messages:
+                async for message in messages:
+                    print(message.body.decode(), flush=True)
+                    break
+        for line in lines:
+            await exchange.publish(aio_pika.Message(line, delivery_mode=2), "Job")
+
+
+async def redis(url: str, service: str, lines: list[bytes]) -> None:
+    from redis.asyncio import Redis
+
+    async with Redis.from_url(url) as client:
+        stream = f"{service}:Job"
+        if not lines:
+            await client.xgroup_create(stream, "other", id="$")
+            print("ready", flush=True)
+            group = ("other", "other")
+            [[_, [[_, fields]]]] = await client.xreadgroup(*group, {stream: ">"}, block=30000)
+            print(fields[b"event"].decode(), flush=True)
+            await client.xgroup_destroy(stream, "other")
+        for line in lines:
+            await client.xadd(stream, {"event": line})
+
+
+async def kafka(url: str, service: str, lines: list[bytes]) -> None:
+    from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+    server, topic = url.removeprefix("kafka://"), f"{service}.Job"
+    if not lines:
+        async with AIOKafkaConsumer(topic, bootstrap_servers=server) as consumer:
+            await consumer.seek_to_end()
+            print("ready", flush=True)
+            message = await asyncio.wait_for(consumer.getone(), 30)
+            print(message.value.decode(), flush=True)
+    async with AIOKafkaProducer(bootstrap_servers=server) as producer:
+        for line in lines:
+            await producer.send_and_wait(topic, line)
+
+
+broker, url, service, _, *files = sys.argv[1:]
+lines = [line for file in files for line in Path(file).read_bytes().split(b"\n")]
+asyncio.run(globals()[broker](url, service, lines))

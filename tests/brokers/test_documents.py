@@ -1,0 +1,167 @@
+"""What goes over the wire: CloudEvents, AsyncAPI, what's no event, and where the broker is."""
+
+import json
+import re
+import shutil
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from support.brokers import SERVERS, StartBroker
+from support.cases import cases
+from support.processes import Process, free_port, succeed
+from support.services import Service
+
+pytestmark = pytest.mark.brokers
+
+FAULTS = cases(__file__, "faults")
+FIELDS = {"specversion", "id", "source", "type", "time", "datacontenttype", "data"}
+
+
+def test_another_program_reads_and_sends(service: Service, name: str) -> None:
+    instance = service.start()
+    reader = Process(*service.other(name, "read"), cwd=service.folder).start()
+    reader.until(lambda: "ready" in reader.output())
+    instance.emit(count=1, start=7)
+    assert reader.wait() == 0
+    document = json.loads(reader.output().partition("ready\n")[2])
+    reader.close()
+    assert set(document) == FIELDS
+    assert document["type"] == "Job"
+    assert document["data"] == {"number": 7, "how": "ok"}
+    assert document["id"] in service.done("accepted")
+
+    theirs = {
+        "specversion": "1.0",
+        "id": "A/1",
+        "source": "https://example.org/other",
+        "type": "Job",
+        "data": {"number": 8},
+        "traceparent": "00-1-2-00",
+    }
+    service.send(name, [json.dumps(theirs).encode()])
+    service.wait_for({"A/1"}, 20)
+
+
+@pytest.mark.parametrize("name", ["nats"], indirect=True, scope="session")
+def test_each_event_is_as_the_specification_has_it(service: Service, tmp_path: Path) -> None:
+    code = """
+from uuid import uuid4
+from app.main import app
+from app.cloudevents import encode
+from app.delivery import shared_events
+from app.events import OrderPlaced
+from app.handlers.jobs import Job, LargeJob, Step, Tick
+
+order = OrderPlaced(order_id=uuid4(), item="tea \\N{hot beverage}", quantity=2)
+events = [order, Job(number=1), LargeJob(number=1), Step(thing=1, number=2), Tick()]
+assert {type(event) for event in events} == set(shared_events())
+for event in events:
+    print(encode(event).decode())
+"""
+    (service.folder / "encode.py").write_text(code, encoding="utf-8")
+    environment = service.environment | {"PYTHONUTF8": "1"}
+    printed = succeed(service.python, "encode.py", cwd=service.folder, **environment)
+    documents = [json.loads(line) for line in printed.splitlines()]
+    assert len(documents) == 5
+    schema = cloudevents_schema(tmp_path)
+    checker = jsonschema.Draft7Validator(schema, format_checker=jsonschema.FormatChecker())
+    for document in documents:
+        checker.validate(document)
+        for wrong in ({"id": ""}, {"source": 1}, {"time": "today"}, {"type": None}):
+            assert not checker.is_valid(document | wrong)  # the schema can tell
+
+
+def cloudevents_schema(folder: Path) -> Any:
+    """Return the specification's own JSON schema, which is in CloudEvents' package for npm."""
+    code = unpacked("cloudevents@10.0.0", "package/dist/schema/v1.js", folder)
+    [schema] = re.findall(r'^const \w+ = (\{ "\$schema".*\});$', code, re.MULTILINE)
+    return json.loads(schema)
+
+
+def unpacked(package: str, name: str, folder: Path) -> str:
+    """Return the text of a file of a package for npm."""
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("npm, which brings the specification's own schema, is not installed")
+    succeed(npm, "pack", "--silent", package, cwd=folder)
+    with tarfile.open(next(folder.glob("*.tgz"))) as packed:
+        member = packed.extractfile(name)
+        assert member is not None
+        return member.read().decode()
+
+
+def test_what_is_no_event_is_a_dead_letter(service: Service, name: str) -> None:
+    instance = service.start()
+    documents = FAULTS["documents"].values()
+    service.send(name, [text.encode("latin-1") for text, _ in documents])
+    count = 2 * len(documents)  # each listener has its own
+    listed = service.wait_for_letters(count)
+    for _, reason in documents:
+        assert listed.count(reason) >= 2, listed
+    instance.emit(count=3)
+    service.wait_for(service.done("accepted"), 10)  # it lives
+    assert service.command("replay", "newer").stdout == "Sent again: 2\n"
+    service.wait_for_letters(count)
+
+
+def test_away_at_the_start(service: Service, name: str) -> None:
+    port = free_port()
+    scheme = SERVERS[name].scheme
+    service.url = f"{scheme}://me:s3cret@127.0.0.1:{port}"
+    instance = service.new()
+    assert instance.wait() != 0
+    printed = instance.output() + instance.output("stderr")
+    said = [line for line in printed.splitlines() if not line.startswith("INFO")]
+    assert f"{scheme}://127.0.0.1:{port}" in said[0]
+    assert "s3cret" not in printed
+    assert len(said) == 2, said  # our sentence, and uvicorn's
+    command = service.command("letters")
+    assert command.returncode != 0
+    assert len(command.stderr.splitlines()) == 1, command.stderr
+    assert "s3cret" not in command.stderr
+
+
+@pytest.mark.parametrize("url", FAULTS["urls"])
+def test_a_bad_url(service: Service, url: str) -> None:
+    service.url = url.replace("URL", service.url)
+    command = service.command("letters")
+    assert command.stderr.startswith("BROKER_URL must look like"), command.stderr
+    assert "s3cret" not in command.stderr
+
+
+def test_a_wrong_password(service: Service, name: str, broker: StartBroker) -> None:
+    server = broker(name, "right")
+    service.url = server.url.replace("//", "//me:s3cret@")
+    command = service.command("letters")
+    assert command.returncode != 0
+    assert "s3cret" not in command.stderr
+    assert len(command.stderr.splitlines()) == 1, command.stderr
+    assert f"127.0.0.1:{server.port}" in command.stderr
+
+
+def test_asyncapi(service: Service, tmp_path: Path) -> None:
+    instance = service.start()
+    document = instance.get("/asyncapi.json")
+    channels: dict[str, set[str]] = {"send": set(), "receive": set()}
+    for operation in document["operations"].values():
+        channel = operation["channel"]["$ref"].removeprefix("#/channels/")
+        channels[operation["action"]].add(channel)
+    assert channels["send"] == {"Job", "LargeJob", "OrderPlaced", "Step", "Tick"}
+    listeners = {channel.split(".", 1)[1] for channel in channels["receive"]}
+    jobs = {
+        f"app.handlers.jobs.{listener}" for listener in ("first", "second", "step", "count_tick")
+    }
+    assert listeners == {"app.handlers.orders.send_receipt"} | jobs
+    status, page, headers = instance.request("GET", "/asyncapi")
+    assert (status, headers.get_content_type()) == (200, "text/html")
+    assert b"OrderPlaced" in page
+
+    schema = json.loads(unpacked("@asyncapi/specs@6.11.1", "package/schemas/3.0.0.json", tmp_path))
+    validator = jsonschema.Draft7Validator(schema)
+    validator.validate(document)
+    document["operations"]["Job"]["action"] = "shout"
+    assert not validator.is_valid(document)  # the schema can tell

@@ -1,0 +1,99 @@
+"""Says what's wrong with the learner's code: the place, what happened, and one thing to do."""
+
+import inspect
+import re
+import tomllib
+import traceback
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from pydantic import ValidationError
+
+from lesson.course import ROOT, not_utf8
+
+FEEDBACK = tomllib.loads(Path(__file__).with_name("feedback.toml").read_text(encoding="utf-8"))
+OURS = ("app/bus.py", "app/handlers/__init__.py", "app/messaging/")  # the cause is elsewhere
+
+
+def unreadable() -> str:
+    """Return what's wrong with the first file of app/ that isn't Python; nothing if all are."""
+    for path in sorted((ROOT / "app").rglob("*.py")):
+        name, content = file_of(path), path.read_bytes()
+        if path.name[0] in "._" and path.name != "__init__.py":
+            continue  # nobody imports these
+        if problem := not_utf8(name, content):
+            return problem
+        try:
+            compile(content, name, "exec", dont_inherit=True)
+        except SyntaxError as error:
+            return advise(f"{name}, line {error.lineno}", f"{type(error).__name__}: {error.msg}")
+    return ""
+
+
+def explain(error: BaseException, fallback: str = "") -> str:
+    """Return where in the learner's files `error` was raised, what it says, and what to do.
+
+    `fallback` is the place if no frame of it is in app/.
+    """
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    what = str(error) or type(error).__name__
+    if isinstance(error, ValidationError):
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "value"
+        what = f"{error.title}, field {field}: {first['msg']}"
+    what = f"{type(error).__name__}: {what.splitlines()[0]}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if own(frame.filename)]
+    if not frames:
+        return advise(fallback, what)
+    frame = frames[-1]
+    by = "" if frame.name.startswith("<") else f"{frame.name} raises "
+    return advise(f"{file_of(frame.filename)}, line {frame.lineno}", f"{by}{what}")
+
+
+def advise(place: str, what: str) -> str:
+    """Return one line for the learner: the place, what happened, and the advice that fits it."""
+    found = ((re.search(rule["when"], what), rule["say"]) for rule in FEEDBACK["rules"])
+    advice = next(match.expand(sentence) for match, sentence in found if match)
+    end = "" if what.endswith((".", "!", "?")) else "."
+    return f"{place}: {what}{end} {advice}" if place else f"{what}{end} {advice}"
+
+
+def say(key: str, place: str, **words: object) -> str:
+    """Return a sentence of feedback.toml at its place, with the learner's own words in it."""
+    sentence = FEEDBACK["sentences"][key].format(**words)
+    return f"{place}: {sentence}" if place else str(sentence)
+
+
+def where(thing: Any) -> str:
+    """Return the place of a function or class, as in "app/handlers/stock.py, line 9"."""
+    thing = getattr(thing, "func", thing)  # of a partial
+    thing = thing if isinstance(thing, type) or hasattr(thing, "__code__") else type(thing)
+    try:
+        lines, first = inspect.getsourcelines(inspect.unwrap(thing))
+    except (OSError, TypeError):
+        return str(getattr(thing, "__module__", ""))
+    begins = re.compile(r"\s*(async\s+def|def|class)\b")  # below the decorators
+    line = first + next((n for n, line in enumerate(lines) if begins.match(line)), 0)
+    return f"{file_of(inspect.getsourcefile(inspect.unwrap(thing)) or '')}, line {line}"
+
+
+def caller(frame: FrameType | None) -> tuple[str, int]:
+    """Return the innermost file and line of the learner's that led to `frame`; "" if none did."""
+    while frame:
+        if own(frame.f_code.co_filename):
+            return file_of(frame.f_code.co_filename), frame.f_lineno
+        frame = frame.f_back
+    return "", 0
+
+
+def own(path: str | Path) -> bool:
+    """Tell whether a file is the learner's to change."""
+    return file_of(path).startswith("app/") and not file_of(path).startswith(OURS)
+
+
+def file_of(path: str | Path) -> str:
+    """Return a file's path in the project, with slashes."""
+    path = Path(path)
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)

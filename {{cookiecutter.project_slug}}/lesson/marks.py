@@ -1,0 +1,343 @@
+"""How far each exercise is, by what the app does: `python -m lesson.marks`, a line of JSON each.
+
+Names don't count. lesson.exercises runs this in a process of its own, as it's the learner's code.
+"""
+
+import ast
+import inspect
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+
+from lesson import course
+from lesson.course import Verdict
+from lesson.feedback import explain, say, where
+from lesson.probe import Probe, Run, Step
+
+Mark = str | Verdict | None  # a sentence that says what's wrong, a verdict, or not begun
+
+
+def marks(app: Probe) -> Iterator[tuple[str, Mark]]:
+    """Yield the id of each exercise and its mark; those about orders first, as a route may hang."""
+    two = app.order(2)
+    placed = app.order_of(two)
+    receipt = find_receipt(placed)
+    used: set[type] = set()
+    broken = why_no_order(app, two)
+    yield "exercise1", broken or second_listener(app, placed, receipt)
+    if placed and not broken:
+        nine, ten, more = map(app.order, (9, 10, 25))
+        used = {type(step.event) for step in ten.steps}
+        yield "exercise2", chain(app, two, nine, ten, more, receipt)
+        yield "exercise4", failing_receipt(app, receipt)
+        yield "exercise5", duplicate(app, placed, receipt)
+    try:
+        yield "exercise3", own_feature(app, used)
+    except course.LessonError as error:
+        yield "exercise3", str(error)
+
+
+def find_receipt(placed: Step | None) -> Any:
+    """Return the listener that sends the receipt: send_receipt, or who prints the order's id."""
+    calls = placed.calls if placed else []
+    named = [call.listener for call in calls if name(call.listener) == "send_receipt"]
+    printing = [call.listener for call in calls if str(call.event.order_id) in call.printed]
+    return next(iter(named + printing), None)
+
+
+def why_no_order(app: Probe, run: Run) -> str:
+    if not run.endpoint:
+        return say("no_route", "app/handlers/orders.py, line 1")
+    place = where(run.endpoint)
+    if run.error and (is_circle(run.error) or not run.failures()):
+        return explain(run.error, run.steps[-1].place if run.steps else place)
+    if not app.order_of(run):
+        told = f" {refusal(run)}" if run.status >= 400 else ""
+        return unsent(run) or say("no_order", place, who=name(run.endpoint), refusal=told)
+    if run.status != 201 and not run.failures():
+        return say("not_201", place, status=run.status, refusal=refusal(run))
+    return ""
+
+
+def second_listener(app: Probe, placed: Step | None, receipt: Any) -> Mark:
+    """Exercise 1: an order is heard by more than the receipt."""
+    calls = placed.calls if placed else []
+    if receipt is None:
+        gone = getattr(sys.modules.get("app.handlers.orders"), "send_receipt", None)
+        place = where(gone) if gone else "app/handlers/orders.py, line 1"
+        return say("no_receipt" if gone else "deleted_receipt", place)
+    mine = [call for call in calls if call.listener != receipt]
+    for call in mine:
+        if call.error:
+            return explain(call.error, where(call.listener))
+    if mine:
+        names = " and ".join(name(call.listener) for call in calls)
+        return Verdict("right", say("two", "", names=names))
+    return misplaced(app) or shadowed(app)
+
+
+def chain(app: Probe, two: Run, nine: Run, ten: Run, more: Run, receipt: Any) -> Mark:
+    """Exercise 2: a big order is followed by an event that somebody hears."""
+    if ten.error and is_circle(ten.error):
+        return explain(ten.error, ten.steps[-1].place)
+    early, followers, late = map(app.followers, (nine, ten, more))
+    heard = [step for step in followers if step.calls]
+    failing = [call.listener for call in two.failures()]
+    for call in ten.failures():
+        if call.error and call.listener not in (receipt, *failing):
+            return explain(call.error, where(call.listener))
+    if followers and not heard:
+        return unheard(app, followers[0])
+    number: dict[str, str] = {}
+    if early:
+        number = {"quantity": "9", "does": f"emits {kind(early[0])} too"}
+    elif bool(followers) != bool(late):
+        missing = "25" if followers else "10"
+        number = {"quantity": missing, "does": f"doesn't emit {kind((followers + late)[0])}"}
+    if number:
+        return say("wrong_number", (early + followers + late)[0].place, **number)
+    if heard:
+        who = name(heard[0].calls[0].listener)
+        return Verdict("right", say("chained", "", event=kind(heard[0]), who=who))
+    for step in ten.steps:
+        if step.cause or app.is_new(step):
+            key = "old_event" if step.cause else "route_emits"
+            return say(key, step.place, event=kind(step))
+    if problem := unsent(ten) or shadowed(app):
+        return problem
+    listened = [event for event, _ in app.bus.registered]
+    if unused := [event for event in app.own_events() if event not in listened]:
+        todo = say("class_only", where(unused[0]), event=unused[0].__name__)
+        return Verdict("not yet", todo)
+    return None
+
+
+def failing_receipt(app: Probe, receipt: Any) -> Mark:
+    """Exercise 4: an order is taken, whatever happens to its receipt."""
+    run = app.order(3, failing=receipt)
+    if run.status == 201 and (step := app.order_of(run)):
+        if str(step.event.order_id) in run.body:
+            return Verdict("right", say("safe", ""))
+        return say("no_id", where(run.endpoint))
+    if place := uses("place_order", ast.Try, ast.TryStar, ast.With):
+        return say("still_fails", place, status=run.status)
+    place = uses("send_receipt", ast.Try, ast.TryStar, ast.With)
+    return say("caught_inside", place) if place else None
+
+
+def duplicate(app: Probe, placed: Step, receipt: Any) -> Mark:
+    """Exercise 5: an event that comes twice makes one receipt."""
+    first = [call for call in placed.calls if call.listener == receipt]
+    if not any(call.prints_id() for call in first):
+        return None
+    again, other = app.emit(placed.event.model_copy()), app.order(2)
+    place, who = where(receipt), name(receipt)
+    calls = [call for step in again.steps for call in step.calls if call.listener == receipt]
+    if any(call.error for call in calls):
+        return say("fails_twice", place, who=who)
+    if not any(call.prints_id() for step in other.steps for call in step.calls):
+        return say("too_few", place, who=who)
+    if not any(call.prints_id() for call in calls):
+        return Verdict("right", say("once", ""))
+    source = inspect.getsource(sys.modules[receipt.__module__])
+    kept = re.search(r"^\w+(: .+)? = (set|dict|\[|\{)", source, re.M)
+    begun = kept or uses(name(receipt), ast.If, ast.Match)
+    return say("twice", place, who=who) if begun else None
+
+
+def own_feature(app: Probe, used: set[type]) -> Mark:
+    """Exercise 3: a new request makes a new event happen, that is heard and has its row."""
+    rows, problems = course.own_rows(), []
+    for run in app.new_runs():
+        place, who = where(run.endpoint), name(run.endpoint)
+        new = [step for step in run.steps if app.is_new(step) and type(step.event) not in used]
+        heard = [step for step in new if step.calls and step.cause is None]
+        failed = [call for step in new for call in step.calls if call.error]
+        if failed and failed[0].error:
+            problems.append(explain(failed[0].error, where(failed[0].listener)))
+        elif heard:
+            right = Verdict("right", say("own", "", request=run.request, event=kind(heard[0])))
+            return row_problem(rows, heard[0], run) or right
+        elif run.error:
+            problems.append(explain(run.error, place))
+        elif new:
+            problems.append(unheard(app, new[0]))
+        elif missed := unsent(run):
+            problems.append(missed)
+        elif run.request.startswith("GET ") and not run.steps:
+            continue  # a question that changes nothing is no event
+        elif run.status >= 400:
+            words = {"request": run.request, "status": run.status, "refusal": refusal(run)}
+            problems.append(say("refused", place, **words))
+        elif run.steps:
+            problems.append(say("old_event", run.steps[0].place, event=kind(run.steps[0])))
+        else:
+            problems.append(say("no_event", place, who=who))
+    if problem := next(iter(problems), left_out(app)):
+        return problem
+    if rows:
+        place = f"TUTORIAL.md, line {rows[0].line}"
+        return f"{place}: {rows[0].problem}" if rows[0].problem else say("row_only", place)
+    return None
+
+
+def row_problem(rows: list[course.Row], step: Step, run: Run) -> str:
+    """Return what's wrong with the row of a new event."""
+    names = [name(call.listener) for call in step.calls]
+    who, named = names[0], re.compile(rf"\b({'|'.join(map(re.escape, names))})\b")
+    outputs = [str(call.output) for each in run.steps for call in each.calls]
+    said = " ".join([run.printed, run.body, *outputs])
+    for row in rows:
+        place = f"TUTORIAL.md, line {row.line}"
+        if not named.search(row.cells.get("Listener Action", "")):
+            continue
+        if row.problem:
+            return f"{place}: {row.problem}"
+        quoted = re.findall(r"'([^']+)'", row.cells["Handler Output"])
+        lies = [text for text in quoted if text not in said]
+        return say("row_lies", place, text=lies[0], who=who) if lies else ""
+    if rows:
+        return say("row_without_name", f"TUTORIAL.md, line {rows[-1].line}", who=who)
+    for number, line in enumerate(course.read().splitlines(), 1):
+        if line.startswith("|") and named.search(line):
+            return say("row_outside", f"TUTORIAL.md, line {number}")
+    last = course.given_rows()[-1].line
+    return say("row_missing", f"TUTORIAL.md, line {last}", event=kind(step), who=who)
+
+
+def unheard(app: Probe, step: Step) -> str:
+    """Return what to do about an event that nobody hears."""
+    for other, listener in app.bus.registered:
+        if other is not type(step.event) and other.__name__ == kind(step):
+            return say("another_class", where(other), who=name(listener), event=kind(step))
+    return say("unheard", step.place, event=kind(step))
+
+
+def unsent(run: Run) -> str:
+    """Return the place of an event that was made and never emitted, and what to do."""
+    for event, file, line in run.made:
+        if not file or any(step.event is event for step in run.steps):
+            continue
+        place, words = f"{file}, line {line}", {"event": type(event).__name__}
+        tree = ast.parse((course.ROOT / file).read_bytes())
+        statements = [each for each in ast.walk(tree) if isinstance(each, ast.stmt)]
+        around = [s for s in statements if s.lineno <= line <= (s.end_lineno or 0)]
+        if not re.search(r"(?<!await )\bemit\(", ast.unparse(around[-1])):
+            return say("not_emitted", place, **words)
+        plain = any(isinstance(each, ast.FunctionDef) for each in around)
+        return say("not_awaited", place, where=", in an `async def`" if plain else "", **words)
+    return ""
+
+
+def refusal(run: Run) -> str:
+    """Return what a refused request was told, and what to do."""
+    with suppress(ValueError, LookupError, TypeError):
+        first = json.loads(run.body)["detail"][0]
+        field = ".".join(map(str, first["loc"][1:]))
+        return say("invalid", "", field=field, reason=first["msg"])
+    return say("body", "", body=run.body[:150] or "nothing")
+
+
+def left_out(app: Probe) -> str:
+    """Return the place of a route that isn't part of the app."""
+    for module, value, variable in members(app, APIRouter, FastAPI):
+        for route in value.routes:
+            endpoint = getattr(route, "endpoint", None)
+            if getattr(endpoint, "__module__", "") == module and endpoint not in app.endpoints():
+                return say("left_out", where(endpoint), who=name(endpoint), variable=variable)
+    return ""
+
+
+def misplaced(app: Probe) -> str:
+    """Return the place of a function that's meant to hear an order, and doesn't."""
+    placed, shop = app.events.OrderPlaced, ("app.handlers.orders", "app.handlers.stock")
+    place_order = getattr(sys.modules.get(shop[0]), "place_order", None)
+    called = getattr(getattr(place_order, "__code__", None), "co_names", ())
+    for module, function, who in members(app, type(name)):
+        event = {listener: event for event, listener in app.bus.registered}.get(function)
+        if event is placed or function.__module__ != module or function in app.endpoints():
+            continue
+        parameters = inspect.signature(function).parameters.values()
+        wants = placed in [parameter.annotation for parameter in parameters]
+        place, words = where(function), {"who": who, "event": event and event.__name__}
+        if event and event.__name__ == "OrderPlaced":
+            return say("another_class", where(event), **words)
+        if event and (wants or (module in shop and event.__name__ in ("Startup", "Shutdown"))):
+            return say("waits_for_another", place, **words)
+        source = re.sub("#.*", "", inspect.getsource(sys.modules[module]))
+        unused = len(re.findall(rf"\b{who}\b", source)) == 1
+        if not event and (wants or (module in shop and unused and len(parameters) < 2)):
+            return say("direct_call" if who in called else "no_order_runs", place, who=who)
+    return ""
+
+
+def shadowed(app: Probe) -> str:
+    """Return the place of a function of the learner's that hides one of app.bus."""
+    for _, function, word in members(app, type(name)):
+        if word in ("on", "emit") and function is not getattr(app.bus, word):
+            return say("hides", where(function), word=word)
+    return ""
+
+
+def members(app: Probe, *kinds: type) -> Iterator[tuple[str, Any, str]]:
+    """Yield what of these kinds the modules of app/handlers/ hold: module, value, name."""
+    for module in sorted(module for module in sys.modules if module.startswith("app.handlers.")):
+        for variable, value in list(vars(sys.modules[module]).items()):
+            if isinstance(value, kinds):
+                yield module, value, variable
+
+
+def uses(function: str, *kinds: type) -> str:
+    """Return the place of the first such syntax in a function of orders.py; "" if it has none."""
+    found = getattr(sys.modules.get("app.handlers.orders"), function, None)
+    if not hasattr(found, "__code__"):
+        return ""
+    lines, first = inspect.getsourcelines(found)
+    nodes: list[Any] = [each for each in ast.walk(ast.parse("".join(lines)))]
+    numbers = [node.lineno + first - 1 for node in nodes if isinstance(node, kinds)]
+    return f"app/handlers/orders.py, line {numbers[0]}" if numbers else ""
+
+
+def name(listener: Any) -> str:
+    return str(getattr(listener, "__name__", type(listener).__name__))
+
+
+def kind(step: Step) -> str:
+    return type(step.event).__name__
+
+
+def is_circle(error: BaseException) -> bool:
+    return type(error).__name__ == "EndlessChain"
+
+
+def main() -> None:
+    results = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    with open(os.devnull, "w", encoding="utf-8") as nothing:  # takes what passes by sys.stdout
+        os.dup2(nothing.fileno(), 1)
+        os.dup2(nothing.fileno(), 2)
+    logging.disable()
+
+    def tell(**facts: Any) -> None:
+        print(json.dumps(facts), file=results, flush=True)
+
+    def mark(app: Probe) -> None:
+        for id_, found in marks(app):
+            verdict = Verdict("wrong", found) if isinstance(found, str) and found else found
+            if isinstance(verdict, Verdict):
+                tell(id=id_, state=verdict.state, sentence=verdict.sentence)
+
+    if problem := Probe(tell).look(mark):
+        tell(broken=problem)
+    tell(done=True)
+    os._exit(0)  # whatever a thread of the learner's still does
+
+
+if __name__ == "__main__":
+    main()

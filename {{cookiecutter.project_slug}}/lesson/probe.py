@@ -1,0 +1,282 @@
+"""The learner's app, run and watched: what a request prints, what it emits, and who hears that."""
+
+import asyncio
+import importlib
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi.routing import iter_route_contexts
+from fastapi.testclient import TestClient
+
+from lesson import feedback, sample
+
+LIMIT = 8  # seconds that a request, or the start of the app, may take
+GIVEN_EVENTS = ("IntegrationEvent", "Startup", "Shutdown", "OrderPlaced")
+GIVEN_ROUTES = ("GET /", "POST /orders")
+
+
+@dataclass
+class Call:
+    """A call of a listener, what it printed and returned, and how it failed."""
+
+    listener: Any
+    event: Any
+    printed: str = ""
+    output: Any = None
+    error: BaseException | None = None
+
+    def prints_id(self) -> bool:
+        return str(self.event.order_id) in self.printed
+
+
+@dataclass
+class Step:
+    """An event that was emitted, the place of that, the step that caused it, and who heard it."""
+
+    event: Any
+    place: str
+    cause: "Step | None"
+    calls: list[Call] = field(default_factory=list)
+
+
+@dataclass
+class Run:
+    """What one request did. `made` has every event that was made, with its file and line."""
+
+    request: str
+    endpoint: Any = None
+    status: int = 500
+    body: str = ""
+    error: BaseException | None = None
+    printed: str = ""
+    steps: list[Step] = field(default_factory=list)
+    made: list[tuple[Any, str, int]] = field(default_factory=list)
+
+    def failures(self) -> list[Call]:
+        return [call for step in self.steps for call in step.calls if call.error]
+
+
+class Recorder:
+    """The middleware that notes what happens in a run; it stands in for sys.stdout as well."""
+
+    def __init__(self) -> None:
+        self.run = Run("The start of the app")
+        self.running = 0
+        self.failing: Any = None  # a listener that fails instead of being called
+        self.now: ContextVar[tuple[Step, Call] | None] = ContextVar("now", default=None)
+
+    def emitted(self, event: Any) -> None:
+        places = [(file, line) for made, file, line in self.run.made if made is event]
+        file, line = next(
+            (at for at in (feedback.caller(sys._getframe()), *places) if at[0]), ("", 0)
+        )
+        now = self.now.get()
+        self.run.steps.append(Step(event, f"{file}, line {line}", now and now[0]))
+
+    async def dispatch(self, call_next: Any, listener: Any, event: Any) -> Any:
+        step = next(step for step in reversed(self.run.steps) if step.event is event)
+        call = Call(listener, event)
+        step.calls.append(call)
+        token = self.now.set((step, call))
+        self.running += 1
+        try:
+            if listener == self.failing:
+                raise RuntimeError("The printer is out of paper")
+            call.output = await call_next(event)
+            return call.output
+        except SystemExit as error:  # would end the loop, and the check with it
+            call.error = error
+            raise RuntimeError("sys.exit()") from None
+        except Exception as error:
+            call.error = error
+            raise
+        finally:
+            self.running -= 1
+            self.now.reset(token)
+
+    def write(self, text: str) -> int:
+        if len(self.run.printed) < 10_000:
+            self.run.printed += text
+            if now := self.now.get():
+                now[1].printed += text
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: what's printed is kept."""
+
+
+class Probe:
+    """The learner's app, started; `tell` is called with what's going on."""
+
+    def __init__(self, tell: Callable[..., None]) -> None:
+        self.tell = tell
+        self.recorder = Recorder()
+        self.since = 0.0  # when the request began that isn't answered yet
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.exit: SystemExit | None = None
+        self.known: dict[str, Any] = {}  # what answers said, for requests that come later
+        threading.Thread(target=self.watch, daemon=True).start()
+
+    def look(self, mark: Callable[["Probe"], None]) -> str:
+        """Start the app and call `mark`; return why app/ doesn't start, if it doesn't."""
+        self.begin("The start of the app")
+        if problem := feedback.unreadable():
+            return problem
+        sys.stdout = self.recorder  # type: ignore[assignment]
+        try:
+            names = ("app.bus", "app.events", "app.main")
+            self.bus, self.events, main = map(importlib.import_module, names)
+            if not hasattr(self.events, "OrderPlaced"):
+                return feedback.say("renamed", "app/events.py, line 1")
+            self.app = main.app
+            self.note_what_is_made()
+            with self.bus.use(self.recorder), TestClient(self.guarded) as self.client:
+                self.find_routes()
+                mark(self)
+                self.begin("The end of the app")
+        except (Exception, SystemExit) as error:
+            failed = next(iter(self.recorder.run.failures()), None)
+            reason = self.exit or (failed and failed.error) or error
+            return feedback.explain(reason, feedback.where(failed.listener) if failed else "")
+        return ""
+
+    def begin(self, request: str, endpoint: Any = None) -> Run:
+        self.recorder.run = Run(request, endpoint)
+        self.tell(asking=request)
+        self.since = time.monotonic()
+        return self.recorder.run
+
+    def note_what_is_made(self) -> None:
+        """Keep each event that's made from now on, to find those that are never emitted."""
+        make = self.events.Event.__init__
+
+        def __init__(event: Any, *args: Any, **data: Any) -> None:
+            make(event, *args, **data)
+            self.recorder.run.made.append((event, *feedback.caller(sys._getframe(1))))
+
+        __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+        self.events.Event.__init__ = __init__
+
+    def find_routes(self) -> None:
+        """Keep each route of the API: its handler, and what OpenAPI says of it."""
+        self.document = self.app.openapi()
+        self.routes: dict[str, tuple[Any, Any]] = {}
+        for route in iter_route_contexts(self.app.routes):
+            for method in sorted(route.methods or ()):
+                operation = self.document["paths"].get(route.path_format, {}).get(method.lower())
+                if operation is not None:
+                    self.routes[f"{method} {route.path_format}"] = (route.endpoint, operation)
+
+    async def guarded(self, scope: Any, receive: Any, send: Any) -> None:
+        """Answer as the app does, but survive its sys.exit()."""
+        self.loop = asyncio.get_running_loop()
+        try:
+            await self.app(scope, receive, send)
+        except SystemExit as error:
+            self.exit = error
+            raise RuntimeError("sys.exit()") from None
+
+    def ask(self, request: str, **body: Any) -> Run:
+        """Send a request, wait for all that it sets off, and return what it did."""
+        endpoint, operation = self.routes.get(request, (None, {}))
+        method, _, path = request.partition(" ")
+        details = sample.request(path, operation, self.document, self.known)
+        if body:
+            details["json"] = details.get("json", {}) | body
+        run = self.begin(request, endpoint)
+        self.exit = None
+        try:
+            response = self.client.request(method, **details)
+            run.status, run.body = response.status_code, response.text
+        except Exception as error:
+            run.error = self.exit or error
+        self.wait_for(self.settle)
+        with suppress(ValueError):
+            if isinstance(said := json.loads(run.body), dict):
+                self.known |= {name: value for name, value in said.items() if name.endswith("id")}
+        return run
+
+    def order(self, quantity: int, failing: Any = None) -> Run:
+        """Place an order for so many packets of tea, while a listener may be failing."""
+        self.recorder.failing = failing
+        run = self.ask("POST /orders", item="tea", quantity=quantity)
+        self.recorder.failing = None
+        return run
+
+    def emit(self, event: Any) -> Run:
+        """Emit an event as the page's "Again" does; return what that did."""
+        run = self.begin(f"A second {type(event).__name__}")
+        self.wait_for(self.bus.emit, event)
+        return run
+
+    def wait_for(self, call: Any, *args: Any) -> None:
+        with suppress(Exception):  # it's in the run
+            self.client.portal.call(call, *args)  # type: ignore[union-attr]
+        self.since = 0
+
+    async def settle(self) -> None:
+        for _ in range(200):
+            await asyncio.sleep(0.005)
+            if not self.recorder.running:
+                break
+
+    def new_runs(self) -> Iterator[Run]:
+        """Ask each route of the learner's once: what makes things first, what reads them last."""
+        late = {"DELETE": 1, "GET": 2}
+
+        def turn(request: str) -> tuple[bool, int, int]:
+            method = request.partition(" ")[0]
+            return method in late, request.count("{"), late.get(method, 0)
+
+        for request in sorted(self.routes, key=turn):
+            module = self.routes[request][0].__module__
+            if request not in GIVEN_ROUTES and module.startswith(("app.handlers", "app.main")):
+                yield self.ask(request)
+
+    def watch(self) -> None:
+        """Say where it hangs once a request takes too long, and end this process."""
+        while not (self.since and time.monotonic() - self.since > LIMIT):
+            time.sleep(0.1)
+        frames = list(sys._current_frames().values())
+        for task in asyncio.all_tasks(self.loop) if self.loop else ():
+            coroutine: Any = task.get_coro()
+            while coroutine is not None:
+                frames.insert(0, getattr(coroutine, "cr_frame", None))
+                coroutine = getattr(coroutine, "cr_await", None)
+        found = map(feedback.caller, frames)
+        places = [f"{file}, line {line}" for file, line in found if file not in ("", "app/main.py")]
+        place = places[0] if places else ""
+        self.tell(stuck=feedback.say("hangs", place, request=self.recorder.run.request))
+        os._exit(1)
+
+    # What the marks ask of it
+
+    def endpoints(self) -> list[Any]:
+        return [endpoint for endpoint, _ in self.routes.values()]
+
+    def order_of(self, run: Run) -> Step | None:
+        steps = (step for step in run.steps if isinstance(step.event, self.events.OrderPlaced))
+        return next(steps, None)
+
+    def own_events(self) -> list[Any]:
+        """Return the classes of event that the app doesn't come with."""
+        found, queue = [], [self.events.Event]
+        while queue:
+            queue += (below := queue.pop().__subclasses__())
+            found += [each for each in below if each.__module__.startswith("app.")]
+        given = [getattr(self.events, name, None) for name in GIVEN_EVENTS]
+        return [event for event in found if event not in given]
+
+    def is_new(self, step: Step) -> bool:
+        return type(step.event) in self.own_events()
+
+    def followers(self, run: Run) -> list[Step]:
+        return [step for step in run.steps if step.cause and self.is_new(step)]
