@@ -54,7 +54,8 @@ def verdicts(root: Path = ROOT) -> dict[str, Verdict]:
         first = next((id_ for id_ in MARKED if id_ not in found), "exercises")
         found[first if starts else "exercises"] = Verdict("wrong", wrong)
     for exercise in EXERCISES:
-        found.setdefault(exercise.id, Verdict("not yet", exercise.hint))
+        if not found.get(exercise.id, Verdict("not yet", "")).sentence:
+            found[exercise.id] = Verdict("not yet", exercise.hint)
     return found
 
 

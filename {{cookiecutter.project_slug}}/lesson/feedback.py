@@ -34,18 +34,18 @@ def unreadable() -> str:
 def explain(error: BaseException, fallback: str = "") -> str:
     """Return where in the learner's files `error` was raised, what it says, and what to do.
 
-    `fallback` is the place if no frame of it is in app/.
+    `fallback` is the place if no frame of it is in app/, and for a circle, which has no one frame.
     """
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    what = str(error) or type(error).__name__
+    what = str(error)
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "value"
         what = f"{error.title}, field {field}: {first['msg']}"
-    what = f"{type(error).__name__}: {what.splitlines()[0]}"
+    what = ": ".join([type(error).__name__, *what.splitlines()[:1]])
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if own(frame.filename)]
-    if not frames:
+    if not frames or is_circle(error):
         return advise(fallback, what)
     frame = frames[-1]
     by = "" if frame.name.startswith("<") else f"{frame.name} raises "
@@ -56,6 +56,7 @@ def advise(place: str, what: str) -> str:
     """Return one line for the learner: the place, what happened, and the advice that fits it."""
     found = ((re.search(rule["when"], what), rule["say"]) for rule in FEEDBACK["rules"])
     advice = next(match.expand(sentence) for match, sentence in found if match)
+    what = re.sub(r", not <.+>", "", what)  # whose Python's name for it helps nobody
     end = "" if what.endswith((".", "!", "?")) else "."
     return f"{place}: {what}{end} {advice}" if place else f"{what}{end} {advice}"
 
@@ -97,3 +98,8 @@ def file_of(path: str | Path) -> str:
     """Return a file's path in the project, with slashes."""
     path = Path(path)
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
+
+
+def is_circle(error: BaseException | None) -> bool:
+    """Tell whether an error is the bus's, about listeners that emit in a circle."""
+    return type(error).__name__ == "EndlessChain"

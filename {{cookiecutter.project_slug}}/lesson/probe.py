@@ -121,7 +121,6 @@ class Probe:
         self.recorder = Recorder()
         self.since = 0.0  # when the request began that isn't answered yet
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.exit: SystemExit | None = None
         self.known: dict[str, Any] = {}  # what answers said, for requests that come later
         threading.Thread(target=self.watch, daemon=True).start()
 
@@ -138,13 +137,13 @@ class Probe:
                 return feedback.say("renamed", "app/events.py, line 1")
             self.app = main.app
             self.note_what_is_made()
-            with self.bus.use(self.recorder), TestClient(self.guarded) as self.client:
+            with self.bus.use(self.recorder), self.started() as self.client:
                 self.find_routes()
                 mark(self)
                 self.begin("The end of the app")
         except (Exception, SystemExit) as error:
             failed = next(iter(self.recorder.run.failures()), None)
-            reason = self.exit or (failed and failed.error) or error
+            reason = (failed and failed.error) or self.recorder.run.error or error
             return feedback.explain(reason, feedback.where(failed.listener) if failed else "")
         return ""
 
@@ -175,14 +174,17 @@ class Probe:
                 if operation is not None:
                     self.routes[f"{method} {route.path_format}"] = (route.endpoint, operation)
 
+    def started(self) -> TestClient:
+        return TestClient(self.guarded, raise_server_exceptions=False)
+
     async def guarded(self, scope: Any, receive: Any, send: Any) -> None:
-        """Answer as the app does, but survive its sys.exit()."""
+        """Answer as the app does, note its error, and survive its sys.exit()."""
         self.loop = asyncio.get_running_loop()
         try:
             await self.app(scope, receive, send)
-        except SystemExit as error:
-            self.exit = error
-            raise RuntimeError("sys.exit()") from None
+        except (Exception, SystemExit) as error:
+            self.recorder.run.error = error
+            raise RuntimeError("The app failed") from error
 
     def ask(self, request: str, **body: Any) -> Run:
         """Send a request, wait for all that it sets off, and return what it did."""
@@ -192,12 +194,8 @@ class Probe:
         if body:
             details["json"] = details.get("json", {}) | body
         run = self.begin(request, endpoint)
-        self.exit = None
-        try:
-            response = self.client.request(method, **details)
-            run.status, run.body = response.status_code, response.text
-        except Exception as error:
-            run.error = self.exit or error
+        response = self.client.request(method, **details)
+        run.status, run.body = response.status_code, response.text
         self.wait_for(self.settle)
         with suppress(ValueError):
             if isinstance(said := json.loads(run.body), dict):
