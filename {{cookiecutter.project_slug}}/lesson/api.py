@@ -161,12 +161,24 @@ def news(recorder: Recorder) -> dict[str, Any]:
         "calls": recorder.calls,
         "running": [step.row() for step in list(recorder.running.values())[:HANDLED]],
         "handled": handled(recorder) if connected() else None,
+        "beyond": second_day(recorder),
     }
 
 
 def connected() -> bool:
     """Return whether a broker carries events from process to process."""
     return getattr(bus, "publish", None) is not None
+
+
+def second_day(recorder: Recorder) -> dict[str, Any] | None:
+    """Return what the page shows of BEYOND.md, None while no broker is connected."""
+    # % if cookiecutter.broker != "none"
+    from lesson.beyond import look  # which isn't there without a broker
+
+    return look(recorder) if connected() else None
+    # % else
+    return None
+    # % endif
 
 
 def handled(recorder: Recorder) -> list[Row]:

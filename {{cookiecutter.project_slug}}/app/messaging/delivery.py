@@ -13,6 +13,7 @@ import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -28,6 +29,7 @@ Renew = Callable[[], Awaitable[Any]] | None
 
 log = logging.getLogger(__name__)
 broker: Any = None  # the one that's connected
+attempt_number: ContextVar[int] = ContextVar("attempt_number")  # of the event in hand, from 1
 
 
 class EventNotStored(Exception):
@@ -127,6 +129,7 @@ async def attempt(
             raise ChildProcessError(f"the process ended in each of {number - 1} attempts")
         event, trace = cloudevents.decode(document, subscription.event_type)
         cloudevents.trace.set(trace)
+        attempt_number.set(number)
         await bus.caller(subscription.listener)(event)
         return None
     except (Exception, SystemExit, asyncio.CancelledError) as error:

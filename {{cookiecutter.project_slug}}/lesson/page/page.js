@@ -311,7 +311,20 @@ function showInstances() {
   put($("#shares"), `Of the last ${handled.length}, ${shares.join(", ")}.`);
   fill($("#handled"), [...handled].reverse().map((step) => line(head(step.type, small(step.detail)), cell("Listener", code(short(step.listener))),
     cell("Instance", mark(step.run === now.run ? "done" : "open", process(step.run)), small(step.sent_by ? `sent by process ${step.sent_by}` : "")),
+    cell("Attempt", step.attempt > 1 ? mark("earlier", String(step.attempt)) : String(step.attempt ?? "")),
     cells(step)[2], cell("When", clock(step.time)))));
+  $("#beyond").hidden = !now.beyond;
+  if (now.beyond) showBeyond(now.beyond);
+}
+
+// It guides: it shows what was seen of BEYOND.md, and what to do next; it never does it.
+function showBeyond({ steps, dead_letters: letters, max_attempts: max }) {
+  put($("#letters"), letters.length ? `${plural(letters.length, "dead letter")}: ` + letters.map((step) => `${short(step.listener)} gave up ${step.detail} after ${plural(max, "attempt")}: ${step.handler_output}`).join("; ") + ". Mend the listener, then replay." : "None: no listener has given up an event.");
+  const open = steps.find((step) => !step.seen);
+  put($("#next"), open ? `Step ${open.number} of BEYOND.md: ${open.text}.` : "You've seen every step that shows here. BEYOND.md has the rest.");
+  const items = steps.map((step) => el("li", {}, mark(step.seen ? "right" : "open", step.seen ? "seen" : "not yet"), ` ${step.text}`));
+  const list = $("#beyond ol"); // written only when it differs, so that nothing is announced twice
+  if (list.textContent !== items.map((item) => item.textContent).join("")) list.replaceChildren(...items);
 }
 
 // The concept flow: each step of the app is played box by box; under load, only the last ones.
