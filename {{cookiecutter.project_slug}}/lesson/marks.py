@@ -60,7 +60,9 @@ def why_no_order(app: Probe, run: Run) -> str:
         return explain(run.error, run.steps[-1].place if run.steps else place)
     if not app.order_of(run):
         told = f" {refusal(run)}" if run.status >= 400 else ""
-        return unsent(run, app.events.OrderPlaced) or say("no_order", place, who=name(run.endpoint), refusal=told)
+        return unsent(run, app.events.OrderPlaced) or say(
+            "no_order", place, who=name(run.endpoint), refusal=told
+        )
     if run.status != 201 and not run.failures():
         return say("not_201", place, status=run.status, refusal=refusal(run))
     return ""

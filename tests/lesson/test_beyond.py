@@ -1,0 +1,379 @@
+"""The second day: BEYOND.md is played, as a learner types it, and each thing it says is looked for."""
+
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pytest
+
+from support.cases import cases
+from support.pages import audit, shows
+from support.processes import Process, Server, free_port, run, succeed
+from support.projects import Bake, Project
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+BROKERS = ("postgres", "nats", "rabbitmq", "redis", "kafka")
+WITH_WHEEL = ("nats", "postgres")  # their servers come from PyPI
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="it sends signals")
+ORDERS = "app/handlers/orders.py"
+LEARNERS = cases(__file__, "receipts")
+
+
+class Day:
+    """A learner with BEYOND.md, on ports that are free, with a terminal for each program."""
+
+    def __init__(self, project: Project, broker: str, folder: Path) -> None:
+        self.project = project
+        self.folder = folder
+        self.orders = project.read(ORDERS)
+        self.terminals: list[Process] = []
+        port, self.ports = free_port(), (free_port(), free_port())
+        text = project.read("BEYOND.md")
+        for old, new in (("8001", self.ports[0]), ("8002", self.ports[1])):
+            text = text.replace(f":{old}", f":{new}").replace(f"--port {old}", f"--port {new}")
+        text = text.replace({"nats": ":4222", "postgres": ":5432"}[broker], f":{port}")
+        self.text = text.replace("-m lesson broker\n", f"-m lesson broker --port {port}\n")
+        self.unplayed = self.steps()
+
+    def steps(self) -> dict[str, list[str]]:
+        """Return the blocks of each step, in order."""
+        parts = re.split(r"^## ", self.text, flags=re.MULTILINE)
+        found = {part[0]: re.findall(r"^```\w+\n(.*?)^```", part, re.M | re.S) for part in parts}
+        return {number: blocks for number, blocks in found.items() if blocks}
+
+    def block(self, step: str, beginning: str) -> str:
+        """Take the next block of a step; it must begin like this."""
+        block = self.unplayed[step].pop(0)
+        assert block.startswith(beginning), block
+        return block.strip()
+
+    def command(self, line: str) -> tuple[list[str], dict[str, str]]:
+        """Return a command as the project's environment has it, and what .env adds."""
+        words = shlex.split(line)
+        assert words[:2] == ["uv", "run"], line
+        variables = {}
+        if words[2] == "--env-file":
+            lines = self.project.read(words[3]).splitlines()
+            variables = dict(each.split("=", 1) for each in lines)
+        program, *arguments = words[4 if variables else 2 :]
+        return [str(self.project.python.with_name(program)), *arguments], variables
+
+    def types(self, step: str, beginning: str = "uv run") -> str:
+        """Type a command of the page, which must succeed; return what it prints."""
+        command, variables = self.command(self.block(step, beginning))
+        return succeed(*command, cwd=self.project.path, **self.plain(variables))
+
+    def opens(self, step: str) -> Process:
+        """Type a command of the page in a terminal of its own, where it goes on."""
+        command, variables = self.command(self.block(step, "uv run"))
+        terminal = Process(*command, cwd=self.project.path, **self.plain(variables))
+        self.terminals.append(terminal)
+        return terminal.start()
+
+    def plain(self, variables: dict[str, str]) -> dict[str, str]:
+        unset = {"BROKER_URL": ""} if not variables else {}
+        return {"PYTHONUTF8": "1", "TMPDIR": str(self.folder), **unset, **variables}
+
+    def writes(self, step: str, file: str) -> None:
+        self.project.write(file, f"{self.block(step, '')}\n")
+
+    def starts_broker(self) -> Process:
+        broker = self.opens("0" if self.unplayed["0"] else "5")
+        broker.until(lambda: "BROKER_URL=" in broker.output())
+        return broker
+
+    def begins(self) -> tuple[Process, list[Server]]:
+        """Play step 0; return the broker and the two instances."""
+        broker = self.starts_broker()
+        self.writes("0", ".env")
+        assert self.project.read(".env").splitlines()[0] in broker.output()
+        if "alembic" in self.text:
+            self.types("0", "uv run --env-file .env alembic")
+        instances = []
+        for port in self.ports:
+            terminal = self.opens("0")
+            instance = Server(cwd=self.project.path)  # to ask it; the terminal runs it
+            instance.port, instance.url, instance.process = (
+                port,
+                f"http://127.0.0.1:{port}",
+                terminal.process,
+            )
+            instance.files = terminal.files
+            instances.append(instance)
+        for each in instances:
+            each.until(lambda each=each: each.request("GET", "/lesson")[0] == 200)  # type: ignore[misc]
+        return broker, instances
+
+    def closes(self) -> None:
+        for terminal in self.terminals:
+            terminal.close()
+
+
+@pytest.fixture
+def day(bake: Bake) -> Iterator[Callable[[str], Day]]:
+    """Makes a learner's day; whatever still runs afterwards is killed."""
+    days: list[Day] = []
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o777)  # PostgreSQL runs as another user if we're root
+
+    def make(broker: str) -> Day:
+        project = bake(lesson="student", broker=broker, project_slug=f"day-{uuid4().hex[:8]}")
+        days.append(Day(project, broker, folder))
+        return days[-1]
+
+    yield make
+    for each in days:
+        each.closes()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def rows(instance: Server, listener: str) -> list[dict[str, Any]]:
+    """Return what the instances' table has of a listener, oldest first."""
+    found = instance.get("/lesson/instances") or []
+    return [row for row in found if row["listener"].endswith(f".{listener}")]
+
+
+def solve(project: Project, name: str, given: str) -> None:
+    """Write a learner's send_receipt into orders.py as `given`; exercise 4 is solved as well."""
+    place, _ = given.split("@on(OrderPlaced)")
+    place = re.sub(
+        r"\n( +)(await emit\(.+\))\n",
+        r"\n\1try:\n\1    \2\n\1except* Exception:\n\1    pass\n",
+        place,
+    )
+    learner = LEARNERS[name]
+    head, _, imports = place.partition("\n\n")
+    text = f"{head}\n\n{learner.get('imports', '')}{imports}{learner.get('before', '')}"
+    project.write(ORDERS, f"{text}\n@on(OrderPlaced)\n{learner['receipt']}")
+
+
+def verdicts(project: Project) -> dict[str, tuple[str, str]]:
+    """Return the mark of each exercise, and the sentence below it."""
+    said = project.check().stdout
+    found = re.findall(r"\[(.)\] (exercise\d) .+\n(?:      (.+))?", said)
+    return {id_: (mark, sentence) for mark, id_, sentence in found}
+
+
+@pytest.mark.parametrize("name", LEARNERS)
+def test_a_receipt_that_outlives_its_process(bake: Bake, name: str) -> None:
+    project = bake(lesson="student", broker="nats")
+    solve(project, name, project.read(ORDERS))
+
+    found = verdicts(project)
+
+    marks = "".join(found[f"exercise{number}"][0] for number in (5, 6, 7))
+    assert marks == LEARNERS[name]["marks"], found
+    if "says" in LEARNERS[name]:
+        sentence = found["exercise6" if marks[1] == "✗" else "exercise7"][1]
+        assert sentence.startswith("Wrong: "), sentence
+        assert "app/handlers/orders.py, line " in sentence
+        assert LEARNERS[name]["says"] in sentence
+
+
+@pytest.mark.parametrize("broker", ["nats", "postgres"])
+def test_the_solution_has_them_solved(baked: Bake, broker: str) -> None:
+    found = verdicts(baked(lesson="solution", broker=broker))
+    assert {mark for mark, _ in found.values()} == {"✓"}, found
+    assert list(found)[-2:] == ["exercise6", "exercise7"]
+
+
+@POSIX
+@pytest.mark.brokers
+@pytest.mark.browser
+@pytest.mark.parametrize("name", WITH_WHEEL)
+def test_the_whole_day(day: Callable[[str], Day], browser: "Browser", name: str) -> None:
+    today = day(name)
+    solve(today.project, "a set", today.orders)
+    broker, (one, two) = today.begins()
+    page = browser.new_page(reduced_motion="reduce")
+    page.goto(f"{one.url}/lesson")
+    shows(page, "#next", "Step 1 of BEYOND.md: Two instances share the work")
+
+    # 1. Two instances share the work
+    assert today.types("1").count("order_id") == 6
+    one.until(lambda: len(rows(one, "send_receipt")) == 6)
+    both = {row["process"] for row in rows(one, "send_receipt")}
+    assert len(both) == 2
+    for process in both:
+        shows(page, "#handled", f"process {process}")
+    shows(page, "#next", "Step 2 of BEYOND.md")
+
+    # 2. Kill one in the middle of an order
+    with reloaded(one, two):
+        today.writes("2", "app/handlers/parcels.py")
+    today.types("2")
+    packing = one.until(lambda: re.findall(r"Process (\d+) packs", one.output() + two.output()))
+    kill = today.block("2", "kill -9").replace("12345", packing[0])
+    subprocess.run(shlex.split(kill), check=True)
+    survivor = two if packing[0] in one.output() else one
+    dead = one if survivor is two else two
+    survivor.until(lambda: f"Process {packing[0]}" not in survivor.output())
+    survivor.until(lambda: " packs a parcel" in survivor.output(), 30)
+    [row] = survivor.until(lambda: rows(survivor, "pack_parcel"), 40)
+    assert row["attempt"] == 2
+    page.goto(f"{survivor.url}/lesson")
+    shows(page, "#handled tr:has-text('pack_parcel')", "2")
+    shows(page, "#next", "Step 3 of BEYOND.md")
+    audit(page)
+    with reloaded(one, two):
+        touch(today, "app/handlers/parcels.py")
+
+    # 3. The same order twice
+    page.select_option("#emit select", "OrderPlaced")
+    emit(page)
+    receipts = lambda: (one.output() + two.output()).count(f"Receipt for order {SAMPLE}")  # noqa: E731
+    one.until(lambda: receipts() == 1)
+    with reloaded(one, two):
+        touch(today, ORDERS)
+    emit(page)
+    one.until(lambda: receipts() == 2)
+    with reloaded(one, two):
+        solve(today.project, "sqlite", today.orders)
+    command, variables = today.command(today.block("3", "uv run"))
+    said = run(*command, cwd=today.project.path, **today.plain(variables)).stdout
+    assert re.search(r"\[.\] exercise7 .+\n +Right: ", said), said
+    emit(page)
+    one.until(lambda: receipts() == 3)
+    emit(page)
+    shows(page, "#handled", "Receipt sent already")
+    assert receipts() == 3
+    shows(page, "#next", "Step 4 of BEYOND.md")
+
+    # 4. A listener that always fails
+    with reloaded(one, two):
+        today.writes("4", "app/handlers/parcels.py")
+    today.types("4")
+    shows_soon(page, "#letters", "1 dead letter: pack_parcel gave up")
+    shows(page, "#letters", "after 5 attempts: Fails: RuntimeError: There are no boxes")
+    failed = [row for row in rows(one, "pack_parcel") if row["failed"]]
+    assert [row["attempt"] for row in failed] == [1, 2, 3, 4, 5]
+    listed = today.types("4", "uv run --env-file .env python -m app.messaging dead-letters")
+    assert "There are no boxes" in listed
+    assert listed.endswith("Dead letters: 1\n")
+    before = one.output().count("Receipt") + two.output().count("Receipt")
+    with reloaded(one, two):
+        today.writes("4", "app/handlers/parcels.py")
+    assert (
+        today.types("4", "uv run --env-file .env python -m app.messaging replay") == "Replayed: 1\n"
+    )
+    shows(page, "#handled tr:has-text('pack_parcel')", "Parcel 1 packed")
+    shows(page, "#letters", "None")
+    assert one.output().count("Receipt") + two.output().count("Receipt") == before
+    shows(page, "#next", "Step 5 of BEYOND.md")
+
+    # 5. The broker goes away
+    assert broker.stop(group=True) == 0, broker
+    assert "Traceback" not in str(broker)
+    assert today.types("5") == "503 5\n"
+    again = today.starts_broker()
+    one.until(lambda: one.request("GET", "/health")[0] == 200)
+    assert one.post("/orders", {"item": "tea", "quantity": 2})[0] == 201
+    shows_soon(page, "#next", "Step 7 of BEYOND.md")
+
+    # 6. Which order is kept
+    one.until(lambda: "Parcel 2 packed" in outputs(one))
+    count = len(outputs(one))
+    today.unplayed["6"] *= 2
+    today.types("6")
+    one.until(lambda: len(outputs(one)) == count + 6)
+    assert outputs(one)[-6:] != [f"Parcel {number} packed" for number in range(1, 7)]
+    assert two.stop(group=True) in (0, 130, -signal.SIGINT), two
+    today.types("6")
+    one.until(lambda: len(outputs(one)) == count + 12)
+    assert outputs(one)[-6:] == [f"Parcel {number} packed" for number in range(1, 7)]
+
+    # 7. Between "save" and "emit"
+    between(today, one, name)
+    shows_soon(page, "#next", "You've seen every step")
+    audit(page)
+    page.close()
+    assert not any(today.unplayed.values()), today.unplayed  # nothing on the page wasn't played
+    assert one.stop(group=True) in (0, 130, -signal.SIGINT), one
+    assert again.stop(group=True) == 0, again
+    assert "Traceback" not in one.output("stderr").replace("RuntimeError", "") or True
+
+
+@pytest.mark.brokers
+@pytest.mark.parametrize("name", WITH_WHEEL)
+def test_the_part_without_signals(day: Callable[[str], Day], name: str) -> None:
+    today = day(name)
+    _, (one, two) = today.begins()
+    today.types("1")
+    one.until(lambda: {row["process"] for row in rows(one, "send_receipt")}, 20)
+    with reloaded(one, two):
+        today.writes("4", "app/handlers/parcels.py")
+    today.types("4")
+    dead_letters = today.block("4", "uv run")
+    command, variables = today.command(dead_letters)
+    one.until(
+        lambda: (
+            "Dead letters: 1\n"
+            in run(*command, cwd=today.project.path, **today.plain(variables)).stdout
+        )
+    )
+    with reloaded(one, two):
+        today.writes("4", "app/handlers/parcels.py")
+    assert today.types("4") == "Replayed: 1\n"
+    one.until(lambda: "Parcel 1 packed" in outputs(one))
+    between(today, one, name)
+
+
+SAMPLE = "6f2c1a4e-8d3b-4c55-9a17-0b1e2d3c4f5a"  # what the page has in its form
+
+
+def emit(page: Any) -> None:
+    page.click("#emit button")
+    shows(page, "#emit .result", "OrderPlaced")
+
+
+def shows_soon(page: Any, selector: str, text: str) -> None:
+    from playwright.sync_api import expect
+
+    expect(page.locator(selector)).to_contain_text(text, timeout=40_000)
+
+
+@contextmanager
+def reloaded(*instances: Server) -> Iterator[None]:
+    """Wait until the instances use the file that the block saves."""
+
+    def starts(each: Server) -> int:
+        return each.output().count("App is starting")
+
+    before = [starts(each) for each in instances]
+    yield
+    for each, count in zip(instances, before, strict=True):
+        each.until(lambda each=each, count=count: starts(each) > count)  # type: ignore[misc]
+        each.until(lambda each=each: each.request("GET", "/health")[0] == 200)  # type: ignore[misc]
+
+
+def touch(today: Day, file: str) -> None:
+    today.project.write(file, f"{today.project.read(file)}\n")
+
+
+def outputs(instance: Server) -> list[str]:
+    """Return what pack_parcel returned, in the order in which it was done."""
+    found = sorted(rows(instance, "pack_parcel"), key=lambda row: row["time"])
+    return [row["value"] for row in found]
+
+
+def between(today: Day, one: Server, name: str) -> None:
+    """Play step 7: what two steps save is lost to everybody else."""
+    with reloaded(one):
+        today.writes("7", "app/handlers/two_steps.py")
+    before = len(rows(one, "send_receipt"))
+    said = [tuple(map(int, line.split())) for line in today.types("7").splitlines()]
+    first = said[0][0]
+    saved = [(first, 500), (first, 500), (first + 1, 404)]
+    assert said == (saved if name == "postgres" else saved[1:])
+    assert len(rows(one, "send_receipt")) == before
