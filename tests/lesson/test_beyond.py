@@ -217,7 +217,6 @@ def test_the_whole_day(day: Callable[[str], Day], browser: "Browser", name: str)
     kill = today.block("2", "kill -9").replace("12345", packing[0])
     subprocess.run(shlex.split(kill), check=True)
     survivor = two if packing[0] in one.output() else one
-    dead = one if survivor is two else two
     survivor.until(lambda: f"Process {packing[0]}" not in survivor.output())
     survivor.until(lambda: " packs a parcel" in survivor.output(), 30)
     [row] = survivor.until(lambda: rows(survivor, "pack_parcel"), 40)
