@@ -12,7 +12,7 @@ from pathlib import Path
 from cookiecutter.main import cookiecutter
 
 TEMPLATE = Path(__file__).parent.parent
-PARTS = ("emit", "requests", "memory", "baking", "first_green", "engines")
+PARTS = ("emit", "requests", "memory", "baking", "first_green", "brokers")
 PAGE = """\
 # Benchmarks
 
@@ -20,7 +20,7 @@ Ratios, measured side by side in one run: smaller is faster in the first tables,
 ones about requests. An absolute time on a shared machine says little.
 
 {day}, Python {python}, {machine}. Run it again with `uv run --group benchmarks python benchmarks`; it
-needs `wrk` and the engines' servers, and takes half an hour. One part alone: add its name, {parts}; nothing is written then.
+needs `wrk` and the brokers' servers, and takes half an hour. One part alone: add its name, {parts}; nothing is written then.
 
 ## emit
 
@@ -67,11 +67,11 @@ Once the packages are there, cookiecutter-uv is ahead of our defaults with uv: t
 ## Engines
 
 Events a second from `emit` to handled, on disk, one event in hand, beside plain FastStream that is set to be
-as durable, and beside the engine's own client, which knows neither events nor tries. The engine runs on
-the same {cores} cores. The last column is `emit` with BROKER_URL unset, beside a project without an engine: a
+as durable, and beside the broker's own client, which knows neither events nor tries. The broker runs on
+the same {cores} cores. The last column is `emit` with BROKER_URL unset, beside a project without a broker: a
 time, so smaller is faster.
 
-{engines}
+{brokers}
 """
 
 
@@ -98,7 +98,7 @@ def measured(part: str, project: Path, folder: Path) -> str:
         import baking
 
         return baking.measure(folder)
-    if part == "engines":
+    if part == "brokers":
         import broker
 
         return broker.measure()

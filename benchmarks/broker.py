@@ -1,10 +1,10 @@
-"""What it costs to send events through an engine, and how the service grows with it.
+"""What it costs to send events through a broker, and how the service grows with it.
 
-    python benchmarks/broker.py [ENGINE ...]
+    python benchmarks/broker.py [BROKER ...]
 
-For each engine (all, if none is named) this generates a service, starts the engine's own server on a
+For each broker (all, if none is named) this generates a service, starts the broker's own server on a
 free port, and lets three run in turn, each in a process of its own: ours, plain FastStream and the
-engine's raw client. Each stores the same number of events from ten tasks, while one consumer handles
+broker's raw client. Each stores the same number of events from ten tasks, while one consumer handles
 and acknowledges them one at a time. Both are as durable: on disk before `publish` returns, and
 acknowledged once handled. Plain FastStream sends the same: an id, a time and a number.
 """
@@ -68,10 +68,10 @@ class Race:
 
 
 async def ours(url: str, name: str, race: Race) -> float:
-    from app import bridge, bus
-    from app.events import SharedEvent
+    from app import bus, messaging
+    from app.events import IntegrationEvent
 
-    class Ping(SharedEvent):
+    class Ping(IntegrationEvent):
         number: int
 
     async def handle(event: Ping) -> None:
@@ -79,11 +79,9 @@ async def ours(url: str, name: str, race: Race) -> float:
 
     handle.__qualname__ = "handle"  # a subscription needs a name that stays
     bus.on(Ping)(handle)
-    async with bridge.connected(url) as engine:
-        await engine.consume()
-        result = await race.run(lambda number: bus.emit(Ping(number=number)))
-        await engine.finish()
-    return result
+    os.environ["BROKER_URL"] = url
+    async with messaging.connected(), messaging.consuming():
+        return await race.run(lambda number: bus.emit(Ping(number=number)))
 
 
 async def faststream_nats(url: str, name: str, race: Race) -> float:
@@ -271,11 +269,11 @@ async def raw_kafka(url: str, name: str, race: Race) -> float:
 
 
 async def in_process() -> float:
-    """Return the microseconds of an `emit` without an engine, to one listener."""
+    """Return the microseconds of an `emit` without a broker, to one listener."""
     import app.main  # noqa: F401  (with all that it brings)
     from app import bus, events
 
-    class Ping(getattr(events, "SharedEvent", events.Event)):  # type: ignore[misc]
+    class Ping(getattr(events, "IntegrationEvent", events.Event)):  # type: ignore[misc]
         number: int
 
     async def handle(event: Ping) -> None: ...
@@ -301,6 +299,9 @@ class Generated:
         without = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
         command = ["uv", "sync", "--quiet", "--no-dev"]
         subprocess.run(command, cwd=self.project, env=without, check=True)
+        peer = "faststream[nats,rabbit,redis,kafka]>=0.7,<0.8"
+        command = ["uv", "pip", "install", "--quiet", "--python", self.python, peer]
+        subprocess.run(command, env=without, check=True)
 
     def run(self, runner: str, *arguments: str) -> float:
         """Run a function of this file in a new process of the service; return its result."""
@@ -311,9 +312,9 @@ class Generated:
         return float(done.stdout)
 
 
-def compared(service: Generated, engine: str, url: str) -> list[str]:
+def compared(service: Generated, broker: str, url: str) -> list[str]:
     """Return the cells of plain FastStream, ours and the raw client, then our events a second."""
-    rates: dict[str, list[float]] = {f"faststream_{engine}": [], "ours": [], f"raw_{engine}": []}
+    rates: dict[str, list[float]] = {f"faststream_{broker}": [], "ours": [], f"raw_{broker}": []}
     for turn in range(ROUNDS):
         for runner, results in rates.items():
             results.append(service.run(runner, url, f"bench{turn}-{runner}", str(EVENTS)))
@@ -326,20 +327,20 @@ def compared(service: Generated, engine: str, url: str) -> list[str]:
 
 
 def unset(service: Generated, without: Generated) -> str:
-    """Return what an `emit` with BROKER_URL unset costs, in emits of a service without engines."""
+    """Return what an `emit` with BROKER_URL unset costs, in emits of a service without brokers."""
     turns = [(service.run("in_process"), without.run("in_process")) for _ in range(ROUNDS)]
     return f"{statistics.median(one / other for one, other in turns):.2f}"
 
 
-def measure(engines: Sequence[str] = ()) -> str:
-    """Return the tables of `engines`, of all if there are none, as Markdown."""
+def measure(brokers: Sequence[str] = ()) -> str:
+    """Return the tables of `brokers`, of all if there are none, as Markdown."""
     sys.path.insert(0, str(HERE.parents[1] / "tests"))
     import broker_growth
     import pytest
 
     from support.brokers import SERVERS, running
 
-    head = "| engine | plain FastStream | **evtemplate** | raw client | events/s here | `emit`, no URL |"
+    head = "| broker | plain FastStream | **evtemplate** | raw client | events/s here | `emit`, no URL |"
     tables = [
         [head, "|---|---|---|---|---|---|"],
         [broker_growth.INSTANCES, "|---|---|---|---|---|---|---|"],
@@ -348,17 +349,17 @@ def measure(engines: Sequence[str] = ()) -> str:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         without = Generated(folder, "none")
-        for engine in engines or SERVERS:
+        for broker in brokers or SERVERS:
             try:
-                with running(engine, folder / f"{engine}-server") as server:
-                    service = Generated(folder, engine)
-                    costs = [*compared(service, engine, server.url), unset(service, without)]
-                    tables[0].append(f"| {engine} | {' | '.join(costs)} |")
-                    instances, listeners = broker_growth.measure(service, engine, server.url)
+                with running(broker, folder / f"{broker}-server") as server:
+                    service = Generated(folder, broker)
+                    costs = [*compared(service, broker, server.url), unset(service, without)]
+                    tables[0].append(f"| {broker} | {' | '.join(costs)} |")
+                    instances, listeners = broker_growth.measure(service, broker, server.url)
                     tables[1] += instances
                     tables[2] += listeners
             except pytest.skip.Exception as absent:
-                tables[0].append(f"| {engine} | not measured: {absent} | | | | |")
+                tables[0].append(f"| {broker} | not measured: {absent} | | | | |")
     return "\n\n".join("\n".join(table) for table in tables)
 
 

@@ -18,16 +18,14 @@ from support.processes import Server
 if TYPE_CHECKING:
     from broker import Generated
 
-INSTANCES = (
-    "| engine | a listener | 1 instance | 2 | 4 | 1, `BROKER_AT_ONCE=10` | events/s here, of 1 |"
-)
-LISTENERS = "| engine | 1 listener | 3 | 10 | events/s here, to 1 |"
+INSTANCES = "| broker | a listener | 1 instance | 2 | 4 | 1, `BROKER_CONCURRENCY=10` | events/s here, of 1 |"
+LISTENERS = "| broker | 1 listener | 3 | 10 | events/s here, to 1 |"
 WAITS, NOTHING = 0.01, 0.0  # seconds that a listener waits
 ROUNDS = 3
 
 
 class Instances:
-    """Processes of the service on one engine, with the same listeners."""
+    """Processes of the service on one broker, with the same listeners."""
 
     def __init__(self, servers: list[Server], notes: Path, listeners: int) -> None:
         self.servers = servers
@@ -57,12 +55,12 @@ class Instances:
 
 @contextmanager
 def running(
-    service: "Generated", url: str, instances: int, listeners: int = 1, at_once: int = 1
+    service: "Generated", url: str, instances: int, listeners: int = 1, concurrency: int = 1
 ) -> Iterator[Instances]:
     notes = service.project / "notes"
     environment = {
         "BROKER_URL": url,
-        "BROKER_AT_ONCE": str(at_once),
+        "BROKER_CONCURRENCY": str(concurrency),
         "BENCH_NOTES": str(notes),
         "BENCH_LISTENERS": str(listeners),
     }
@@ -76,13 +74,13 @@ def running(
         yield Instances(servers, notes, listeners)
 
 
-def measure(service: "Generated", engine: str, url: str) -> tuple[list[str], list[str]]:
-    """Return the rows of this engine for the two tables."""
+def measure(service: "Generated", broker: str, url: str) -> tuple[list[str], list[str]]:
+    """Return the rows of this broker for the two tables."""
     here = Path(__file__).parent
     shutil.copy(here / "broker_listeners.py", service.project / "app" / "handlers" / "bench.py")
     waiting, nothing, to_each = [], [], []
-    for count, at_once in ((1, 1), (2, 1), (4, 1), (1, 10)):
-        with running(service, url, count, at_once=at_once) as instances:
+    for count, concurrency in ((1, 1), (2, 1), (4, 1), (1, 10)):
+        with running(service, url, count, concurrency=concurrency) as instances:
             waiting.append(instances.rate(200, WAITS))
             nothing.append(instances.rate(600, NOTHING))
     for listeners in (1, 3, 10):  # ever more: what waits for a listener that is gone costs
@@ -90,10 +88,10 @@ def measure(service: "Generated", engine: str, url: str) -> tuple[list[str], lis
             to_each.append(instances.rate(200, NOTHING))
     return (
         [
-            f"| {engine} | waits 10 ms | {cells(waiting)} |",
-            f"| {engine} | does nothing | {cells(nothing)} |",
+            f"| {broker} | waits 10 ms | {cells(waiting)} |",
+            f"| {broker} | does nothing | {cells(nothing)} |",
         ],
-        [f"| {engine} | {cells(to_each)} |"],
+        [f"| {broker} | {cells(to_each)} |"],
     )
 
 

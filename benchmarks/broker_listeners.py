@@ -10,15 +10,17 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from app.bus import emit, on
-from app.events import SharedEvent
-from app.main import app
+from fastapi import APIRouter
 
+from app.bus import emit, on
+from app.events import IntegrationEvent
+
+router = APIRouter()
 NOTES = os.open(os.environ["BENCH_NOTES"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 GATE = Path(os.environ["BENCH_NOTES"] + ".open")
 
 
-class Ping(SharedEvent):
+class Ping(IntegrationEvent):
     """Work to do, which is to wait, as for a database."""
 
     seconds: float
@@ -44,7 +46,7 @@ for number in range(int(os.environ["BENCH_LISTENERS"])):
     on(Ping)(listener(number))
 
 
-@app.post("/store")
+@router.post("/store")
 async def store(count: int, seconds: float) -> None:
     numbers = iter(range(count))
 

@@ -42,10 +42,12 @@ CHOICES = [
     ("app/messaging/broker_kafka.py", "broker", ["kafka"], "app/messaging/broker.py"),
     ("app/messaging/aiokafka_1038.py", "broker", ["kafka"], "app/messaging/aiokafka_1038.py"),
     ("app/messaging", "broker", BROKERS, "app/messaging"),  # after the files in it
+    ("app/tracing.py", "broker", BROKERS, "app/tracing.py"),
     ("tests/test_messaging.py", "broker", BROKERS, "tests/test_messaging.py"),
     ("app/database.py", "broker", ["postgres"], "app/database.py"),
     ("app/models.py", "broker", ["postgres"], "app/models.py"),
     ("migrations", "broker", ["postgres"], "migrations"),
+    ("tests/test_database.py", "broker", ["postgres"], "tests/test_database.py"),
     ("tests/postgres.py", "broker", ["postgres"], "tests/postgres.py"),
 ]
 

@@ -42,12 +42,13 @@ class Service:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"BROKER_URL": self.url, "JOBS_LOG": str(self.log)}
+        fast = {"BROKER_BACKOFF": "0.1", "BROKER_LEASE": "3"}
+        return {"BROKER_URL": self.url, "JOBS_LOG": str(self.log), **fast}
 
     def new(self, **environment: str) -> "Instance":
         """Start an instance; return at once."""
         command = (self.python, "-m", "uvicorn", "app.main:app")
-        instance = Instance(*command, cwd=self.folder, **self.environment, **environment)
+        instance = Instance(*command, cwd=self.folder, **(self.environment | environment))
         self.instances.append(instance)
         return instance.start()
 
@@ -58,7 +59,7 @@ class Service:
         return instance
 
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        module = ("-m", "app.broker")
+        module = ("-m", "app.messaging")
         return run(self.python, *module, *arguments, cwd=self.folder, **self.environment)
 
     def notes(self) -> list[Note]:
@@ -106,13 +107,13 @@ class Service:
 
         until(lambda: not missing(), seconds, lambda: f"of {len(ids)}: {missing()}\n{self}")
 
-    def wait_for_letters(self, count: int, seconds: float = 60) -> str:
+    def wait_for_dead_letters(self, count: int, seconds: float = 60) -> str:
         """Wait until there are `count` dead letters; return what the command lists."""
         listed = ""
 
         def all_there() -> bool:
             nonlocal listed
-            listed = self.command("letters").stdout
+            listed = self.command("dead-letters").stdout
             return f"Dead letters: {count}\n" in listed
 
         until(all_there, seconds, lambda: f"{listed}\n{self}")

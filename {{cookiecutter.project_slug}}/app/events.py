@@ -2,7 +2,7 @@
 
 # % if cookiecutter.broker != "none"
 from datetime import UTC, datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -30,6 +30,11 @@ class IntegrationEvent(Event):
     partition_key: ClassVar[str] = ""  # a field: events in which it's equal stay in order
     id: str = Field(default_factory=lambda: str(uuid4()), min_length=1)
     time: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        if cls.partition_key and cls.partition_key not in cls.model_fields:
+            raise TypeError(f"{cls.__name__}: partition_key must name a field.")
 
 
 # % endif

@@ -1,9 +1,11 @@
 """The FastAPI app: its lifespan is two events, its routes and listeners are in handlers/."""
 
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 
 # % if cookiecutter.broker == "none"
 from app import handlers
@@ -23,6 +25,7 @@ from app import handlers, messaging
 from app.bus import emit
 from app.events import Shutdown, Startup
 from app.messaging import asyncapi, health
+from app.tracing import traced
 
 
 # % endif
@@ -43,11 +46,12 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
     # % else
-    async with messaging.connected():  # with BROKER_URL unset, events stay in this process
-        await emit(Startup())
-        async with messaging.consuming():
-            yield
-        await emit(Shutdown())
+    with traced():  # if OpenTelemetry is on
+        async with messaging.connected():  # if BROKER_URL is set
+            await emit(Startup())
+            async with messaging.consuming():
+                yield
+            await emit(Shutdown())
 
 
     # % endif
@@ -55,6 +59,8 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(title="{{ cookiecutter.project_name }}", lifespan=lifespan)
 for router in handlers.routers:
     app.include_router(router)
+
+
 # % else
 app = FastAPI(
     title="{{ cookiecutter.project_name }}",
@@ -64,4 +70,11 @@ app = FastAPI(
 )
 for router in (*handlers.routers, health.router, asyncapi.router):
     app.include_router(router)
+
+
 # % endif
+@app.exception_handler(RequestValidationError)
+async def refuse(request: Request, error: RequestValidationError) -> Response:
+    """Answer 422 without the input: FastAPI fails to repeat bytes that aren't UTF-8, and NaN."""
+    wrong = [{name: each[name] for name in ("type", "loc", "msg")} for each in error.errors()]
+    return Response(json.dumps({"detail": wrong}), 422, media_type="application/json")

@@ -1,5 +1,38 @@
 """What the tests share: the running app, a bus of their own, and what was emitted."""
 
+# % if cookiecutter.broker == "postgres"
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app import bus, database
+from app.events import Event
+from app.main import app
+
+BROKER_URL = os.environ.get("BROKER_URL", "")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tables() -> None:
+    """The tables in the database at BROKER_URL, if that's set."""
+    if BROKER_URL:
+        command = [sys.executable, "-m", "alembic", "upgrade", "head"]
+        environment = os.environ | {"BROKER_URL": BROKER_URL}
+        subprocess.run(command, cwd=Path(__file__).parent.parent, env=environment, check=True)
+
+
+@pytest.fixture(autouse=True)
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file of its own for the data of each test."""
+    monkeypatch.setattr(database, "FILE", tmp_path / "data.sqlite3")
+
+
+# % else
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +43,7 @@ from app.events import Event
 from app.main import app
 
 
+# % endif
 @pytest.fixture
 def client() -> Iterator[TestClient]:
     """The started app: Startup is over, Shutdown comes when the test ends."""

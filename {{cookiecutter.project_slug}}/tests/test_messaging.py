@@ -238,7 +238,7 @@ def test_two_listeners_of_one_name_are_refused() -> None:
 
         twin.__qualname__ = "twin"
         on(IntegrationEvent)(twin)
-    with pytest.raises(BrokerUnavailable, match=r"2 listeners are called .*twin: rename"):
+    with pytest.raises(BrokerUnavailable, match=r"twin names 2 listeners"):
         subscriptions()
 
 
@@ -246,15 +246,15 @@ def test_two_listeners_of_one_name_are_refused() -> None:
 def test_a_listener_without_a_lasting_name_is_refused() -> None:
     on(OrderPlaced)(lambda event: None)
 
-    with pytest.raises(BrokerUnavailable, match=r"lambda> needs a lasting name"):
+    with pytest.raises(BrokerUnavailable, match=r"lambda> names 1 listeners: .* lasting name"):
         subscriptions()
 
 
-def test_a_partition_key_that_is_no_field_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(OrderPlaced, "partition_key", "colour")
+def test_a_partition_key_that_is_no_field_is_refused() -> None:
+    with pytest.raises(TypeError, match="Painted: partition_key must name a field"):
 
-    with pytest.raises(BrokerUnavailable, match="OrderPlaced has no field colour"):
-        subscriptions()
+        class Painted(IntegrationEvent):
+            partition_key = "colour"
 
 
 def test_asyncapi(client: TestClient) -> None:

@@ -13,10 +13,7 @@ RESERVED = 16 * 1024  # bytes that a dead letter needs beside the document
 
 @asynccontextmanager
 async def connected(subscribe: bool = True) -> AsyncIterator[None]:
-    """Let `emit` publish while the block runs, if BROKER_URL is set; raise BrokerUnavailable.
-
-    With `subscribe=False` the listeners get no subscriptions, as if they weren't there.
-    """
+    """If BROKER_URL is set, let `emit` publish while the block runs; raise BrokerUnavailable."""
     settings.settings.__init__()  # type: ignore[misc]  # pydantic-settings' way to read it in place
     if not settings.settings.url:
         yield

@@ -14,24 +14,18 @@ parser.add_argument("ids", metavar="ID", nargs="*", help="of the dead letters to
 
 
 async def main(command: str, ids: list[str]) -> None:
-    """Run a command; exit with one sentence if that's impossible."""
     async with connected(subscribe=False):
         if delivery.broker is None:
             sys.exit(f"Set BROKER_URL to the broker's address, for example {EXAMPLE_URL}.")
         if command == "status":
-            for name, each in (await delivery.status()).items():
-                age = "" if each.oldest is None else f", the oldest since {each.oldest:.0f} s"
-                print(f"{name}\n    waiting: {each.waiting}{age}; ", end="")
-                print(
-                    f"in hand: {'?' if each.in_hand is None else each.in_hand}; dead letters: {each.dead_letters}"
-                )
+            for name, backlog in (await delivery.status()).items():
+                print(name, *(f"{key}: {value}" for key, value in backlog), sep="  ")
             return
         letters = await delivery.broker.dead_letters()
         if command == "dead-letters":
             for _, each in letters:
-                when = each.time.isoformat(timespec="seconds")
-                print(f"{each.id}  {each.listener}  {when}  attempts: {each.attempts}")
-                print(f"    {each.error}")
+                print(each.id, each.listener, f"{each.time:%Y-%m-%dT%H:%M:%S%z}", end="  ")
+                print(f"attempts: {each.attempts}\n    {each.error}")
             print(f"Dead letters: {len(letters)}")
             return
         if unknown := set(ids) - {each.id for _, each in letters}:

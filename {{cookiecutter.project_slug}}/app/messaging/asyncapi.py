@@ -25,26 +25,22 @@ def specification() -> dict[str, Any]:
     """Return the AsyncAPI 3 document of the events and listeners that are registered now."""
     protocol, _, host = address_of(settings.url or EXAMPLE_URL).partition("://")
     models: list[Any] = [(document_of(each), "validation") for each in event_types()]
-    schemas, definitions = models_json_schema(models, ref_template="#/components/schemas/{model}")
-    parts: dict[str, Any] = {"messages": {}, "schemas": definitions.get("$defs", {})}
-    channels, operations = {}, {}
-
-    def add(name: str, event: str, action: str, about: str | None) -> None:
-        message = {"event": {"$ref": f"#/components/messages/{safe(event)}"}}
-        channels[name] = {"address": f"{SERVICE}.{name}", "messages": message}
-        channel = {"$ref": f"#/channels/{name}"}
-        operations[name] = {"action": action, "channel": channel, "description": about or ""}
-
-    for (model, _), schema in schemas.items():
-        message = {"name": model.__name__, "contentType": CONTENT_TYPE, "payload": schema}
-        parts["messages"][safe(model.__name__)] = message
-        add(safe(model.__name__), model.__name__, "send", model.__doc__)
-    for each in subscriptions():
-        add(safe(each.name), each.type, "receive", each.listener.__doc__)
-    servers = {"broker": {"host": host, "protocol": protocol}}
+    payloads, schemas = models_json_schema(models, ref_template="#/components/schemas/{model}")
+    users = [(each.__name__, each.__name__, "send", each.__doc__) for each, _ in models]
+    users += [(each.name, each.type, "receive", each.listener.__doc__) for each in subscriptions()]
+    messages, channels, operations = {}, {}, {}
+    for (model, _), payload in payloads.items():
+        message = {"name": model.__name__, "contentType": CONTENT_TYPE, "payload": payload}
+        messages[safe(model.__name__)] = message
+    for name, event, action, about in users:
+        place, ref = safe(name), {"event": {"$ref": f"#/components/messages/{safe(event)}"}}
+        channels[place] = {"address": f"{SERVICE}.{place}", "messages": ref}
+        channel = {"$ref": f"#/channels/{place}"}
+        operations[place] = {"action": action, "channel": channel, "description": about or ""}
     document = {"asyncapi": "3.0.0", "info": {"title": SERVICE, "version": "0.1.0"}}
-    document |= {"servers": servers, "channels": channels, "operations": operations}
-    return document | {"components": parts}
+    document |= {"servers": {"broker": {"host": host, "protocol": protocol}}}
+    document |= {"channels": channels, "operations": operations}
+    return document | {"components": {"messages": messages, "schemas": schemas.get("$defs", {})}}
 
 
 @router.get("/asyncapi")

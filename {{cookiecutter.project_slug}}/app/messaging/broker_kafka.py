@@ -96,12 +96,12 @@ class Broker:
         days = {"retention.ms": str(KEEP * 1000)}
         normal, large = ({"max.message.bytes": str(size * MAX_BYTES)} for size in (1, 2))
         compact = {"cleanup.policy": "compact"}
-        topics = [NewTopic(DEAD_LETTERS, 1, -1, topic_configs=compact | large)]
+        topics = [NewTopic(DEAD_LETTERS, 1, -1, {}, topic_configs=compact | large)]
         for each in delivery.event_types():
             name = _topic(each.__name__)
-            topics.append(NewTopic(name, PARTITIONS, -1, topic_configs=days | normal))
+            topics.append(NewTopic(name, PARTITIONS, -1, {}, topic_configs=days | normal))
         retries, count = [_retry(each.name) for each in self.subscriptions], settings.max_attempts
-        topics += [NewTopic(name, count, -1, topic_configs=days | large) for name in retries]
+        topics += [NewTopic(name, count, -1, {}, topic_configs=days | large) for name in retries]
         there = await self.admin.describe_topics()
         self.partitions = {each["topic"]: len(each["partitions"]) for each in there}
         few = {
@@ -206,7 +206,7 @@ class Broker:
                 consumer.seek(at, offset)
                 found.waiting += ends[at] - offset
             for at in behind:
-                age = time.time() - (await consumer.getone(at)).timestamp / 1000
+                age = int(time.time() - (await consumer.getone(at)).timestamp / 1000)
                 found.oldest = max(age, found.oldest or 0)
         return found
 

@@ -15,7 +15,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error, MaxPayloadError
 from nats.js import api
-from nats.js.errors import NotFoundError
+from nats.js.errors import BadRequestError, NotFoundError
 
 from app.messaging import delivery
 from app.messaging.cloudevents import CONTENT_TYPE
@@ -32,43 +32,41 @@ class Broker:
         self.subscriptions = subscriptions
         self.client = Client()
         self.jetstream = self.client.jetstream(timeout=settings.timeout)
-        self.errors: list[Exception] = []
 
     async def connect(self) -> None:
-        async def keep(error: Exception) -> None:
-            self.errors = [error]
+        errors: list[Exception] = []
 
-        options: dict[str, Any] = {"max_reconnect_attempts": -1, "reconnect_time_wait": 1}
+        async def keep(error: Exception) -> None:
+            errors.append(error)
+
+        options: Any = {"max_reconnect_attempts": -1, "reconnect_time_wait": 1}
         try:
             async with asyncio.timeout(settings.timeout):
                 await self.client.connect(settings.url, error_cb=keep, **options)
                 version = self.client.connected_server_version
                 if (version.major, version.minor) < (2, 15):
                     raise BrokerUnavailable(f"{self.address} is NATS {version}: it must be 2.15.")
-                await self._make_stream(SERVICE, api.RetentionPolicy.INTEREST)
-                await self._make_stream(DEAD_LETTERS, api.RetentionPolicy.LIMITS)
+                for name, keep_for in ((SERVICE, "interest"), (DEAD_LETTERS, "limits")):
+                    config: Any = {"subjects": [f"{name}.>"], "retention": keep_for}
+                    with suppress(BadRequestError):  # it's there, and an operator has changed it
+                        await self.jetstream.add_stream(name=name, **config)
                 for each in self.subscriptions:
                     await self.jetstream.add_consumer(SERVICE, _consumer(each))
         except AWAY as error:
-            said = f"No NATS with JetStream at {self.address} ({[*self.errors, error][0]!r})"
+            said = f"No NATS with JetStream at {self.address} ({[*errors, error][0]!r})"
             raise BrokerUnavailable(f"{said}: start it, or correct BROKER_URL.") from None
         self.max_bytes = self.client.max_payload
 
-    async def _make_stream(self, name: str, retention: api.RetentionPolicy) -> None:
-        try:
-            await self.jetstream.stream_info(name)  # an operator may have changed it
-        except NotFoundError:
-            config = api.StreamConfig(name, subjects=[f"{name}.>"], retention=retention)
-            await self.jetstream.add_stream(config)
-
     async def consume(self) -> None:
         self.running = True
-        each_in_hand = self.subscriptions * settings.concurrency
-        self.tasks = [asyncio.create_task(self._serve(each)) for each in each_in_hand]
+        many = self.subscriptions * settings.concurrency
+        self.tasks = [asyncio.create_task(self._serve(each)) for each in many]
 
     async def finish(self) -> None:
         self.running = False
         await asyncio.gather(*self.tasks)
+        with suppress(*AWAY):
+            await self.client.flush()  # the last acknowledgements
 
     async def close(self) -> None:
         with suppress(*AWAY):
@@ -97,11 +95,10 @@ class Broker:
         pull = await self.jetstream.pull_subscribe_bind(_durable(subscription), SERVICE)
         while self.running:
             try:
-                for message in await pull.fetch(1, timeout=1):
+                with suppress(TimeoutError):  # there's no event
+                    [message] = await pull.fetch(1, timeout=1)
                     await self._handle(subscription, message)
-            except TimeoutError:  # there's no event
-                continue
-            except (*AWAY, EventNotStored, delivery.EventTooLarge) as error:
+            except Exception as error:  # whatever it is, a listener must go on
                 delivery.log.warning("%s waits for NATS: %r", subscription.name, error)
                 await asyncio.sleep(1)
 
@@ -109,13 +106,10 @@ class Broker:
         """Attempt it; what isn't acknowledged comes again after the lease."""
         number, renew = message.metadata.num_delivered, message.in_progress
         outcome = await delivery.attempt(subscription, message.data, number, renew)
-        if isinstance(outcome, float):
-            await message.nak(delay=outcome)
-            return
-        if outcome:
+        if isinstance(outcome, DeadLetter):
             subject = f"{DEAD_LETTERS}.{safe(subscription.name)}"
             await self._publish(subject, message.data, outcome.header())
-        await message.ack()
+        await (message.nak(delay=outcome) if isinstance(outcome, float) else message.ack())
 
     async def backlog(self, subscription: Subscription) -> Backlog:
         found = Backlog()
@@ -126,7 +120,7 @@ class Broker:
             subject = f"{SERVICE}.{safe(subscription.type)}"
             oldest = await self.jetstream.get_msg(SERVICE, first, subject, next=True)
             if oldest.time and (found.waiting or found.in_hand):
-                found.oldest = (datetime.now(UTC) - oldest.time).total_seconds()
+                found.oldest = int((datetime.now(UTC) - oldest.time).total_seconds())
         return found
 
     async def dead_letters(self) -> list[tuple[int, DeadLetter]]:
@@ -153,7 +147,5 @@ def _consumer(subscription: Subscription) -> api.ConsumerConfig:
         durable_name=_durable(subscription),
         filter_subjects=[f"{SERVICE}.{place}" for place in places],
         deliver_policy=api.DeliverPolicy.NEW,  # a new listener gets what comes after it
-        ack_policy=api.AckPolicy.EXPLICIT,
         ack_wait=settings.lease,
-        max_deliver=-1,  # NATS would drop it after the last; `attempt` counts
     )

@@ -10,9 +10,11 @@ In the schema mq_SERVICE, with underscores for the hyphens in SERVICE, the name 
 
 import asyncio
 import logging
+import time
 from contextlib import suppress
 from contextvars import ContextVar
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
@@ -25,7 +27,13 @@ from app.messaging.settings import SERVICE, BrokerUnavailable, address_of, setti
 
 SCHEMA = f"mq_{SERVICE.replace('-', '_')}"  # also the channel of NOTIFY
 LOOK_EVERY = 1.0  # seconds; most events come sooner, by NOTIFY
-AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
+AWAY = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # when a connection breaks at a bad moment
+    OSError,
+    TimeoutError,
+)
 # Parameters that libpq knows and asyncpg doesn't; it would send them to the server.
 LIBPQ_ONLY = ("channel_binding", "connect_timeout", "gssencmode", "keepalives", "tcp_user_timeout")
 
@@ -60,12 +68,14 @@ INSERT INTO {SCHEMA}.events (listener, document)
 """
 NOTIFY = f"SELECT pg_notify('{SCHEMA}', '')"
 TAKE = f"""
-WITH handled AS (DELETE FROM {SCHEMA}.events WHERE id = $3)
-UPDATE {SCHEMA}.events SET attempts = attempts + 1, due = now() + $2 WHERE id = (
-    SELECT id FROM {SCHEMA}.events WHERE listener = $1 AND due <= now()
+WITH handled AS (DELETE FROM {SCHEMA}.events WHERE id = $3), next AS (
+    SELECT id, due FROM {SCHEMA}.events WHERE listener = $1 AND due BETWEEN $4 AND now()
     ORDER BY due, id LIMIT 1 FOR UPDATE SKIP LOCKED
-) RETURNING id, attempts, document
+)
+UPDATE {SCHEMA}.events e SET attempts = attempts + 1, due = now() + $2
+FROM next WHERE e.id = next.id RETURNING next.due, e.id, attempts, document
 """
+FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 HANDLED = f"DELETE FROM {SCHEMA}.events WHERE id = $1"
 # Only while it's ours: another instance that took the row over has counted one more attempt.
 POSTPONE = f"UPDATE {SCHEMA}.events SET due = now() + $3 WHERE id = $1 AND attempts = $2"
@@ -123,11 +133,10 @@ class Broker:
         self.consumers: list[asyncio.Task[None]] = []
         self.background: list[asyncio.Task[None]] = []
         self.stored = asyncio.Event()
-        options = {"min_size": 0, "timeout": settings.timeout, "command_timeout": settings.timeout}
-        self.pool = asyncpg.create_pool(dsn(), **options)
-        self.queue = asyncpg.create_pool(
-            dsn(), max_size=5, server_settings=CONSUMER, reset=_keep, **options
-        )
+        limits = {"timeout": settings.timeout, "command_timeout": settings.timeout}
+        pool = partial(asyncpg.create_pool, dsn(), min_size=0, reset=_keep, **limits)
+        self.pool = pool(max_size=10)
+        self.queue = pool(max_size=5, server_settings=CONSUMER)
 
     async def connect(self) -> None:
         try:
@@ -221,25 +230,28 @@ class Broker:
             await asyncio.sleep(LOOK_EVERY)
 
     async def _consume(self, subscription: Subscription, news: asyncio.Event) -> None:
-        handled: int | None = None
-        while self.running or handled:
+        lease, handled = timedelta(seconds=settings.lease), None
+        since, look = FIRST, 0.0
+        while self.running:
             news.clear()
+            if look < time.monotonic():  # for what is due again, or was committed late
+                since, look = FIRST, time.monotonic() + LOOK_EVERY
             try:
-                if not self.running:
-                    await self.queue.execute(HANDLED, handled)
-                    return
-                lease = timedelta(seconds=settings.lease)
-                row = await self.queue.fetchrow(TAKE, subscription.name, lease, handled)
-                handled = row and await self._handle(subscription, *row)
+                row = await self.queue.fetchrow(TAKE, subscription.name, lease, handled, since)
+                handled = None
+                if row:  # the next search begins here: it needn't skip what others have handled
+                    since = row[0]
+                    handled = await self._handle(subscription, *row[1:])
+                elif since > FIRST:
+                    look = 0.0
+                else:
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(news.wait(), LOOK_EVERY)
             except AWAY as error:
                 log.warning("%s waits for PostgreSQL: %r", subscription.name, error)
-                if not self.running:
-                    return  # what's handled comes again
                 await asyncio.sleep(LOOK_EVERY)
-                continue
-            if row is None:
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(news.wait(), LOOK_EVERY)
+        with suppress(*AWAY):  # then it's delivered again
+            await self.queue.execute(HANDLED, handled)
 
     async def _handle(
         self, subscription: Subscription, id: int, number: int, document: bytes

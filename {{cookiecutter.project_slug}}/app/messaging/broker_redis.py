@@ -192,7 +192,7 @@ class Broker:
                 new = await self.redis.xrange(stream, b"(" + after, count=1)
                 waiting = group.get("lag") or 0  # none where Redis lost count of what was trimmed
                 first = pending["min"] or (new[0][0] if new else None)
-                oldest = time.time() - _order(first)[0] / 1000 if first else None
+                oldest = int(time.time() - _order(first)[0] / 1000) if first else None
                 return Backlog(waiting=waiting, oldest=oldest, in_hand=pending["pending"])
         return Backlog()  # no instance has served it yet
 

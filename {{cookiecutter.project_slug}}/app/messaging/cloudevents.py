@@ -3,7 +3,7 @@
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cache
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 from uuid import uuid4
 
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError, create_model
@@ -13,11 +13,10 @@ from app.events import IntegrationEvent
 from app.messaging.settings import SERVICE
 
 CONTENT_TYPE = "application/cloudevents+json"
-# The attributes of CloudEvents' distributed tracing extension: they go with what is published next.
+# The attributes of CloudEvents' distributed tracing extension, for what is published next.
 trace: ContextVar[dict[str, str] | None] = ContextVar("trace", default=None)
 
 Data = TypeVar("Data")
-Text = Annotated[str, Field(min_length=1)]
 
 
 class InvalidDocument(ValueError):
@@ -28,9 +27,9 @@ class Document(BaseModel, Generic[Data]):
     """A CloudEvent. It may have more attributes; those are ignored."""
 
     specversion: Literal["1.0"]
-    id: Text
-    source: Text
-    type: Text
+    id: str = Field(min_length=1)
+    source: str = Field(min_length=1)
+    type: str
     time: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
     datacontenttype: Literal["application/json"] = "application/json"
     traceparent: Any = None
@@ -55,20 +54,17 @@ def encode(event: IntegrationEvent) -> bytes:
 
 
 def decode(document: bytes, event_type: type[IntegrationEvent]) -> tuple[Any, dict[str, str]]:
-    """Return the event in `document`, and its trace; raise InvalidDocument if it's not of that type.
-
-    Fields that this version of the service doesn't know are ignored: a newer one may have sent it.
-    """
-    try:
+    """Return the event in `document`, and its trace; raise InvalidDocument if it's of another type."""
+    try:  # what this version of the service doesn't know, a newer one has sent
         model, lenient = document_of(event_type), {"by_alias": True, "by_name": True}
         read = model.model_validate_json(document, extra="ignore", **lenient)
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_context=False, include_input=False)
         said = ((".".join(map(str, each["loc"])) or "document", each["msg"]) for each in wrong)
         raise InvalidDocument("; ".join(map(": ".join, said))) from None
-    found = {"traceparent": read.traceparent, "tracestate": read.tracestate}
+    trace = {"traceparent": read.traceparent, "tracestate": read.tracestate}
     event = read.data.model_copy(update={"id": read.id, "time": read.time})
-    return event, {name: value for name, value in found.items() if isinstance(value, str)}
+    return event, {name: value for name, value in trace.items() if isinstance(value, str)}
 
 
 def id_of(document: bytes) -> str:

@@ -1,10 +1,4 @@
-"""What holds for every broker: who gets an event, how often it's attempted, where it ends.
-
-An adapter, `Broker` in broker.py, is made with the subscriptions that it serves. It has max_bytes (a
-document's limit, or None); connect and close; consume, which lets `attempt` handle events, and
-finish, which waits for those in hand; publish(type, id, document, key), which returns when it's
-stored; ping; backlog(subscription); dead_letters, a list of (place, DeadLetter); replay(place, letter).
-"""
+"""What holds for every broker: who gets an event, how often it's attempted, where it ends."""
 
 import asyncio
 import logging
@@ -24,8 +18,6 @@ from app import bus
 from app.events import IntegrationEvent
 from app.messaging import cloudevents
 from app.messaging.settings import BrokerUnavailable, settings
-
-Renew = Callable[[], Awaitable[Any]] | None
 
 log = logging.getLogger(__name__)
 broker: Any = None  # the one that's connected
@@ -65,7 +57,7 @@ class DeadLetter(BaseModel):
         return self.model_dump_json(ensure_ascii=True)
 
     @classmethod
-    def of(cls, header: str | bytes, document: bytes | None) -> "DeadLetter":
+    def of(cls, header: Any, document: bytes | None) -> "DeadLetter":
         return cls.model_validate_json(header).model_copy(update={"document": document or b""})
 
 
@@ -73,20 +65,16 @@ class Backlog(BaseModel):
     """What a subscription has to do."""
 
     waiting: int = 0
-    oldest: float | None = None  # seconds since the oldest event came in; None if that isn't known
+    oldest: int | None = None  # seconds since the oldest event came in; None: none, or not known
     in_hand: int | None = 0  # being handled, or due for another attempt; None: not known
     dead_letters: int = 0
 
 
 def event_types() -> list[type[IntegrationEvent]]:
-    """Return the classes of integration events; raise BrokerUnavailable for one that can't work."""
+    """Return the classes of integration events; raise BrokerUnavailable if two have one name."""
     found = [IntegrationEvent]
     for parent in found:  # which grows
         found += [each for each in parent.__subclasses__() if each not in found]
-    for each in found[1:]:
-        if each.partition_key and each.partition_key not in each.model_fields:
-            wrong = f"{each.__name__} has no field {each.partition_key}"
-            raise BrokerUnavailable(f"{wrong}: correct its partition_key.")
     _check([each.__name__ for each in found], "classes of events")
     return found[1:]
 
@@ -104,10 +92,9 @@ def subscriptions() -> list[Subscription]:
 
 def _check(names: list[str], what: str) -> None:
     for name, count in Counter(names).items():
-        if count > 1:
-            raise BrokerUnavailable(f"{count} {what} are called {name}: rename all but one.")
-        if "<" in name:
-            raise BrokerUnavailable(f"{name} needs a lasting name: make it a def of a module.")
+        if count > 1 or "<" in name:
+            said = f"{name} names {count} {what}: each needs a lasting name of its own"
+            raise BrokerUnavailable(f"{said}, such as that of a def or class of a module.")
 
 
 def safe(name: str) -> str:
@@ -116,12 +103,11 @@ def safe(name: str) -> str:
 
 
 async def attempt(
-    subscription: Subscription, document: bytes, number: int, renew: Renew = None
+    subscription: Subscription, document: bytes, number: int, renew: Any = None
 ) -> float | DeadLetter | None:
     """Let the listener handle `document`, for attempt `number` (from 1); call `renew` meanwhile.
 
-    Returns None if it's handled, the seconds to wait before the next attempt if it failed, and the
-    dead letter to store if there's no next attempt.
+    Returns None if it's handled, the seconds until the next attempt, or the dead letter to store.
     """
     renewing = asyncio.create_task(_renew(renew)) if renew else None
     try:

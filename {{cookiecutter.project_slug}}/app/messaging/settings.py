@@ -50,15 +50,14 @@ settings = Settings.model_construct()  # the defaults, until connected() reads t
 def address_of(url: str) -> str:
     """Return `url` without user and password; raise BrokerUnavailable if it's not as it should be."""
     scheme, host = EXAMPLE_URL.partition("://")[0], re.split("[/@]", EXAMPLE_URL)[-1]
-    hosts = r"((\[[\da-fA-F:.]+\]|[^][\s:/?@,]+)(:\d+)?,?)+"
+    one = r"(\[[\da-fA-F:.]+\]|[^][\s:/?@,]+)(:\d+)?"
     # % if cookiecutter.broker == "postgres"
-    if found := re.fullmatch(rf"(postgres(?:ql)?://)([^/@]*@)?({hosts})?([/?][^@]*)?", url):
+    if found := re.fullmatch(rf"(postgres(?:ql)?://)([^/@?#]*@)?({one}(,{one})*)?([/?][^@]*)?", url):
         socket = re.search("[?&]host=([^&]*)", url)
         return found[1] + (socket[1] if socket else found[3] or "localhost")
     # % else
-    if found := re.fullmatch(rf"({scheme}s?://)([^/@]*@)?({hosts})([/?][^@]*)?", url):
+    if found := re.fullmatch(rf"({scheme}s?://)([^/@?#]*@)?({one}(,{one})*)([/?][^@]*)?", url):
         return found[1] + found[3]
     # % endif
-    login = f"{EXAMPLE_URL} or {scheme}://USER:PASSWORD@{host}"
-    rule = "Write %2F for / and %40 for @ in the password."
-    raise BrokerUnavailable(f"BROKER_URL must look like {login}. {rule}")
+    said = f"BROKER_URL must look like {EXAMPLE_URL} or {scheme}://USER:PASSWORD@{host}."
+    raise BrokerUnavailable(f"{said} Write %2F for / and %40 for @ in the password.")
