@@ -87,7 +87,7 @@ def test_every_page_shows_which_instance_handled_what(two: list[Server]) -> None
     # In the one that sent it, an event that the broker takes is not one that nobody hears.
     sent = [step for step in two[0].get("/lesson/steps") if step["listener"] is None]
     assert len(sent) == ORDERS // 2
-    assert {step["listener_action"] for step in sent} == {"Handed to the engine"}
+    assert {step["listener_action"] for step in sent} == {"Published to the broker"}
 
 
 def test_what_a_killed_instance_did_is_still_shown(two: list[Server]) -> None:

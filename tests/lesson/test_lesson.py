@@ -1,21 +1,25 @@
 """The lesson: what each answer to `lesson` brings, and what the exercises say to each attempt."""
 
+import os
 import re
 import shutil
-import subprocess
+import signal
 import sys
+import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from support.cases import cases
+from support.processes import Process, until
 from support.projects import EXERCISES, Bake, Project
 from support.template import PROJECT, QUESTIONS
 
 HERE = Path(__file__).parent
 LEARNING = ("student", "solution")
-TASKS = 4 + 6 + EXERCISES  # predictions, questions, exercises
+TASKS = 4 + 9 + EXERCISES  # predictions, questions, exercises
 
 
 @pytest.fixture
@@ -51,7 +55,7 @@ def test_none_leaves_no_trace(baked: Bake) -> None:
     for name, text in plain.items():
         if name.startswith("app/") and name != "app/events.py":
             assert student[name] == text, name
-    assert "StockRanLow" not in "".join(plain.values())
+            assert "StockRanLow" not in text
 
 
 def test_app_knows_nothing_of_the_lesson(baked: Bake) -> None:
@@ -67,7 +71,7 @@ def test_nothing_of_the_lesson_ships(baked: Bake) -> None:
         for name in ("Dockerfile", ".dockerignore", "compose.yaml"):
             assert "lesson" not in project.read(name)
         pyproject = tomllib.loads(project.read("pyproject.toml"))
-        assert pyproject["tool"]["setuptools"]["packages"] == ["app", "app.handlers"]
+        assert pyproject["tool"]["setuptools"]["packages"]["find"]["include"] == ["app*"]
         plain = tomllib.loads(baked(lesson="none").read("pyproject.toml"))
         assert pyproject["project"]["dependencies"] == plain["project"]["dependencies"]
 
@@ -77,11 +81,13 @@ def test_the_solution_differs_only_where_it_must(baked: Bake) -> None:
 
     different = {name for name in student | solution if student.get(name) != solution.get(name)}
     assert different == {
+        "AGENTS.md",
         "README.md",
         "TUTORIAL.md",
         "answers.toml",
         "app/events.py",
         "app/handlers/deliveries.py",
+        "app/handlers/orders.py",
         "app/handlers/stock.py",
         "lesson/__main__.py",
         "lesson/grade.py",
@@ -157,80 +163,17 @@ def test_the_student_becomes_the_solution(student: Project, baked: Bake) -> None
     assert student.check("--grade").returncode == 0
 
 
-# Attempts
-
-PARTS, ATTEMPTS = cases(__file__, "attempts").values()
-IMPORTS = "from app.bus import emit, on\nfrom app.events import *\n"
-MORE_IMPORTS = "from fastapi import BackgroundTasks\nfrom pydantic import BaseModel\n"
-OWN = f"{MORE_IMPORTS}{IMPORTS}from app.main import app\n"
+# The tutorial's excerpts of files that an exercise changes; the project's own test has the others
 
 
-def written(student: Project, name: str) -> Project:
-    """Write an attempt into the student's project."""
-    *_, attempt = ATTEMPTS[name]
-
-    def code(parts: str) -> str:
-        text = "".join(PARTS[part] for part in parts.split())
-        for old, new in attempt.get("edit", []):
-            text = text.replace(old, new)
-        return text
-
-    events, stock, own, row = (
-        code(attempt.get(to, "")) for to in ["events", "stock", "own", "row"]
+def test_an_excerpt_is_in_its_file(student: Project) -> None:
+    blocks = re.findall(
+        r"In\s\[(.+?)\]\(\1\):\n\n```python\n(.*?)^```", student.read("TUTORIAL.md"), re.M | re.S
     )
-    student.write("app/events.py", f"{student.read('app/events.py')}\n{events}")
-    if stock:
-        student.write("app/handlers/stock.py", IMPORTS + stock)
-    if own:
-        student.write("app/handlers/own.py", OWN + own)
-    if "orders" in attempt:
-        old, new = attempt["orders"]
-        student.edit("app/handlers/orders.py", old, new and code(new) + old)
-    last = next(line for line in student.read("TUTORIAL.md").splitlines() if line[:4] == "| 4 ")
-    student.edit("TUTORIAL.md", f"{last}\n", f"{last}\n{row}")
-    return student
 
-
-def states(result: subprocess.CompletedProcess[str]) -> str:
-    """Return what pytest said of the three exercises, as r(ight), n(ot yet), w(rong)."""
-    lines = result.stdout.splitlines()
-    line = next(line for line in lines if re.match(r"[.sFE]{3,} +\[100%\]", line))
-    return line.partition(" ")[0].replace("E", "").translate(str.maketrans(".sF", "rnw"))
-
-
-@pytest.mark.parametrize("name", ATTEMPTS)
-def test_an_attempt(student: Project, name: str) -> None:
-    expected, sentence, _ = ATTEMPTS[name]
-    result = written(student, name).test("tests/test_exercises.py", "--tb=short")
-
-    assert states(result) == expected, result.stdout
-    assert sentence in result.stdout
-    assert result.returncode == (1 if "w" in expected else 0)
-
-
-@pytest.mark.parametrize("name", ["all", "two with other names", "two in the receipt"])
-def test_what_is_solved_is_green(student: Project, name: str) -> None:
-    result = written(student, name).test()
-
-    assert result.returncode == 0, result.stdout
-
-
-BROKEN = cases(__file__, "broken")
-
-
-@pytest.mark.parametrize("name", BROKEN)
-def test_what_does_not_start_is_red(student: Project, name: str) -> None:
-    stock, says = BROKEN[name]
-    student.write("app/handlers/stock.py", stock.replace("IMPORTS\n", IMPORTS))
-
-    result = student.test()
-    assert result.returncode not in (0, 5)
-
-    result = student.check()
-    assert "[✗] exercises   Mend app/" in result.stdout, result.stdout + result.stderr
-    assert says in result.stdout
-    assert "Traceback" not in result.stdout + result.stderr
-    assert student.check("--grade").returncode == 1
+    assert {"app/events.py", "app/handlers/orders.py"} < {file for file, _ in blocks}
+    for file, code in blocks:
+        assert code in student.read(file), file
 
 
 # The command
@@ -300,6 +243,85 @@ def test_github_gets_a_summary(student: Project, tmp_path: Path) -> None:
     assert len(rows) == TASKS
     assert all(row.count("|") == 5 for row in rows)
     assert "You said: &lt;b&gt; &#124; x." in rows[0]
+
+
+LOOPS = """
+import os
+
+from app.bus import on
+from app.events import OrderPlaced
+
+
+@on(OrderPlaced)
+async def reserve(event: OrderPlaced) -> None:
+    open("pid", "w").write(str(os.getpid()))
+    while True:
+        pass
+"""
+
+
+def command(student: Project, *options: str) -> Process:
+    plain = {"PYTHONIOENCODING": "utf-8"}
+    return Process(student.python, "-m", "lesson", "check", *options, cwd=student.path, **plain)
+
+
+@pytest.fixture
+def looping(student: Project) -> Iterator[Process]:
+    """The check, at work on a handler that never returns."""
+    student.write("app/handlers/stock.py", LOOPS)
+    check = command(student)
+    yield check
+    check.close()
+
+
+def test_a_loop_is_found_and_the_quiz_comes_first(looping: Process) -> None:
+    start = time.monotonic()
+    looping.start().until(lambda: "[·] print3" in looping.output(), 10)
+    assert "exercise1" not in looping.output()
+
+    assert looping.wait(20) == 0
+    assert time.monotonic() - start < 20
+    assert "app/handlers/stock.py, line 11: POST /orders doesn't come back" in looping.output()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl+Break isn't Ctrl+C")
+def test_ctrl_c_ends_it_at_any_time(looping: Process, student: Project) -> None:
+    pid = student.path / "pid"
+    looping.start().until(lambda: pid.exists() and pid.read_text(encoding="utf-8"))
+
+    assert looping.stop(signal.SIGINT) == 130
+    assert "Traceback" not in looping.output("stderr")
+
+    def gone() -> bool:
+        try:
+            os.kill(int(pid.read_text(encoding="utf-8")), 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    until(gone, 5)
+
+
+def test_watching_says_what_changed_and_what_is_next(student: Project) -> None:
+    check = command(student, "--watch").start()
+    try:
+        check.until(lambda: "Waiting until you save" in check.output())
+        assert "[·] exercise1" in check.output()
+
+        seen = len(check.output())
+        student.edit("answers.toml", 'q1 = ""', 'q1 = "C"')
+        check.until(lambda: check.output().count("Waiting until you save") == 2)
+        news = check.output()[seen:]
+        assert re.search(r"^ *\[✓\] q1 ", news.strip()), news
+        assert "[·] exercise1" not in news
+        assert "\nNext: step1." in news
+
+        student.edit("answers.toml", 'q2 = ""', "q2 = A")
+        check.until(lambda: "answers.toml, line 12: Invalid value" in check.output())
+        student.edit("answers.toml", "q2 = A", 'q2 = "A"')
+        check.until(lambda: "[✓] q2 " in check.output())
+    finally:
+        check.close()
 
 
 # The tutorial cannot drift

@@ -28,7 +28,9 @@ def write(student: Project, program: dict[str, Any]) -> None:
         return text
 
     if "events" in program:
-        student.write("app/events.py", f"{student.read('app/events.py')}\n{code(program['events'])}")
+        student.write(
+            "app/events.py", f"{student.read('app/events.py')}\n{code(program['events'])}"
+        )
     if "stock" in program:
         text = code(program["stock"], IMPORTS)
         content = text.encode(program.get("encoding", "utf-8"))

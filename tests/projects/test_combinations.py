@@ -54,7 +54,8 @@ def test_exactly_the_files_that_were_asked_for(project: Project, answers: Answer
     expected = list(FILES["always"])
     for question, answer in answers.items():
         if answer != "none":
-            expected += FILES[question]["any"] + FILES[question].get(answer, [])
+            brings = FILES.get(question, {})
+            expected += brings.get("any", []) + brings.get(answer, [])
     assert sorted(project.files()) == sorted(expected)
 
 

@@ -190,8 +190,6 @@ class Kafka(Broker):
 
     def __init__(self, folder: Path, password: str = "") -> None:
         super().__init__(folder, password)
-        self.controller_port = free_port()
-        # Kafka tells its clients where to go; who comes by this port is sent to the proxy's.
         self.proxy = Proxy(free_port(), free_port())
 
     def up(self) -> Self:
@@ -214,39 +212,22 @@ class Kafka(Broker):
         return [*small, "-cp", f"{self.jars}/*", *arguments]
 
     def properties(self) -> str:
-        security = "SASL_PLAINTEXT" if self.password else "PLAINTEXT"
-        login = (
-            "org.apache.kafka.common.security.plain.PlainLoginModule required "
-            f'username="me" password="{self.password}" user_me="{self.password}";'
+        module = "org.apache.kafka.common.security.plain.PlainLoginModule"
+        users = f'username="me" password="{self.password}" user_me="{self.password}"'
+        return (
+            Path(__file__)
+            .with_name("kafka.properties")
+            .read_text(encoding="utf-8")
+            .format(
+                port=self.port,
+                behind=self.proxy.to,
+                proxy=self.proxy.port,
+                controller=free_port(),
+                security="SASL_PLAINTEXT" if self.password else "PLAINTEXT",
+                login=f"{module} required {users};",
+                data=self.folder / "data",
+            )
         )
-        settings = {
-            "process.roles": "broker,controller",
-            "node.id": 1,
-            "controller.quorum.voters": f"1@127.0.0.1:{self.controller_port}",
-            "listeners": f"B://127.0.0.1:{self.port},P://127.0.0.1:{self.proxy.to},"
-            f"C://127.0.0.1:{self.controller_port}",
-            "advertised.listeners": f"B://127.0.0.1:{self.port},P://127.0.0.1:{self.proxy.port}",
-            "controller.listener.names": "C",
-            "inter.broker.listener.name": "B",
-            "listener.security.protocol.map": f"B:{security},P:{security},C:PLAINTEXT",
-            "sasl.enabled.mechanisms": "PLAIN",
-            "sasl.mechanism.inter.broker.protocol": "PLAIN",
-            "listener.name.b.plain.sasl.jaas.config": login,
-            "listener.name.p.plain.sasl.jaas.config": login,
-            "log.dirs": self.folder / "data",
-            "auto.create.topics.enable": "false",
-            "broker.session.timeout.ms": 1000,  # how long one that was killed cannot come again
-            "broker.heartbeat.interval.ms": 300,
-            "group.initial.rebalance.delay.ms": 0,
-            "group.min.session.timeout.ms": 1000,  # the tests' lease is short
-            "offsets.topic.num.partitions": 4,
-            "offsets.topic.replication.factor": 1,
-            "transaction.state.log.replication.factor": 1,
-            "transaction.state.log.min.isr": 1,
-            "share.coordinator.state.topic.replication.factor": 1,
-            "share.coordinator.state.topic.min.isr": 1,
-        }
-        return "".join(f"{name}={value}\n" for name, value in settings.items())
 
     def greets(self, connection: socket.socket) -> bool:
         connection.sendall(bytes.fromhex("0000000a 0012 0000 00000001 ffff"))  # which versions?

@@ -20,15 +20,18 @@ from typing import Any, Self, TypeVar
 T = TypeVar("T")
 
 
-def run(*command: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `command` in `cwd` for ten minutes at most; return how it ended and what it printed."""
+def run(
+    *command: str | Path, cwd: Path, typed: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `command` for ten minutes at most; return how it ended and what it printed, as UTF-8."""
     return subprocess.run(
         command,
         cwd=cwd,
         env=os.environ | environment,
-        stdin=subprocess.DEVNULL,
+        input=typed,
         capture_output=True,
         encoding="utf-8",
+        errors="replace",
         timeout=600,
     )
 

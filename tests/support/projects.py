@@ -12,7 +12,7 @@ from pathlib import Path
 
 from support.processes import succeed
 
-EXERCISES = 3  # of the lesson
+EXERCISES = 5  # of the lesson
 KEPT = ("PATH", "SYSTEMROOT", "TEMP", "TMP")  # of the environment
 LEFT_OUT = shutil.ignore_patterns(".venv", "__pycache__", "uv.lock", ".*_cache")
 

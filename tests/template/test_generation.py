@@ -1,7 +1,6 @@
 """Generating over what's there, in every kind of folder and terminal, by every tool."""
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -52,9 +51,10 @@ def test_an_empty_repository_can_be_filled(tmp_path: Path) -> None:
     assert (project / "app/main.py").exists()
 
 
-def test_the_next_steps_are_printed_where_they_can_be_followed(tmp_path: Path) -> None:
-    template = copy_template(tmp_path / "evtemplate")
-    commit(template)
+def test_the_next_steps_are_printed_where_they_can_be_followed(
+    repository: Path, tmp_path: Path
+) -> None:
+    template = repository
     created = succeed("cruft", "create", template.as_uri(), "--no-input", cwd=tmp_path)
     assert "event-service is ready" in created
     project = tmp_path / "event-service"
@@ -70,20 +70,16 @@ def test_the_next_steps_are_printed_where_they_can_be_followed(tmp_path: Path) -
     assert (project / "app/newer.py").exists()
 
 
-def test_an_update_uses_the_rules_of_each_version(tmp_path: Path) -> None:
+def test_an_update_uses_the_rules_of_each_version(repository: Path, tmp_path: Path) -> None:
     """Both versions are rendered in one process, in which Python would keep the first module."""
-    template = copy_template(tmp_path / "evtemplate")
-    commit(template)
+    template = repository
     succeed("cruft", "create", template.as_uri(), "--no-input", cwd=tmp_path)
     project = tmp_path / "event-service"
     commit(project)
 
-    extension = template / "evtemplate_extensions.py"
-    text = extension.read_text(encoding="utf-8")
-    extension.write_text(text.replace("check_answers", "check_anew"), encoding="utf-8")
-    questions = template / "cookiecutter.json"
-    text = questions.read_text(encoding="utf-8")
-    questions.write_text(text.replace("check_answers", "check_anew"), encoding="utf-8")
+    for name in ("evtemplate_extensions.py", "cookiecutter.json"):
+        text = (template / name).read_text(encoding="utf-8")
+        (template / name).write_text(text.replace("check_answers", "check_anew"), "utf-8")
     commit(template)
 
     succeed("cruft", "update", "--skip-apply-ask", cwd=project)
@@ -97,15 +93,11 @@ def test_a_terminal_that_lacks_a_character_of_the_folder(
 ) -> None:
     out = tmp_path / folder
     out.mkdir()
-    done = subprocess.run(
-        ["cookiecutter", TEMPLATE, "--no-input", "--output-dir", out],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
-        capture_output=True,
-        timeout=60,
-    )
+    options = ("--no-input", "--output-dir", out)
+    coded = {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
+    done = run("cookiecutter", TEMPLATE, *options, cwd=tmp_path, **coded)
     assert done.returncode == 0, done.stderr
-    assert b"event-service is ready" in done.stdout
+    assert "event-service is ready" in done.stdout
     assert (out / "event-service/app/main.py").exists()
 
 
@@ -133,15 +125,8 @@ def test_a_new_file_is_rendered(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_cookiecutter_that_is_too_old_says_so(tmp_path: Path) -> None:
-    old: list[str | Path] = [
-        "uvx",
-        "--with",
-        "setuptools<80",
-        "cookiecutter@1.7.3",
-        TEMPLATE,
-        "--no-input",
-    ]
-    done = run(*old, cwd=tmp_path, UV_NO_PROGRESS="1")
+    old = ("uvx", "--with", "setuptools<80", "cookiecutter@1.7.3")
+    done = run(*old, TEMPLATE, "--no-input", cwd=tmp_path, UV_NO_PROGRESS="1")
     assert done.returncode != 0
     assert "needs_cookiecutter_2_1" in done.stdout + done.stderr
     assert os.listdir(tmp_path) == []

@@ -26,24 +26,23 @@ class Item:
     id: str
     text: str
     verdict: Verdict
-    choices: tuple[Choice, ...] = ()
+    choices: list[Choice]
 
     @property
     def remark(self) -> str:
-        state = self.verdict.state
-        said = f"{'Hint' if state == 'not yet' else state.capitalize()}: {self.verdict.sentence}"
-        return self.verdict.sentence if self.part == "Predict" else said
+        state = "Hint" if self.verdict.state == "not yet" else self.verdict.state.capitalize()
+        sentence = self.verdict.sentence
+        return sentence if self.part == "Predict" else f"{state}: {sentence}"
 
-    def lines(self) -> Iterator[str]:
-        """Yield the lines that a terminal shows; the mark fits what it can print."""
+    def show(self) -> None:
+        """Print it, with a mark that the terminal can show."""
         try:
             "".join(MARKS.values()).encode(sys.stdout.encoding or "ascii")
             mark = MARKS[self.verdict.state]
         except UnicodeEncodeError:
             mark = PLAIN_MARKS[self.verdict.state]
-        yield f"  [{mark}] {self.id:<11} {self.text}"
-        if self.verdict.state != "not yet":
-            yield f"      {self.remark}"
+        remark = "" if self.verdict.state == "not yet" else f"\n      {self.remark}"
+        print(f"  [{mark}] {self.id:<11} {self.text}{remark}", flush=True)
 
 
 def items() -> Iterator[Item]:
@@ -53,39 +52,32 @@ def items() -> Iterator[Item]:
         verdict = Verdict("not yet", "Write down what you expect, in answers.toml.")
         if said := given.predict.get(prediction.id):
             verdict = Verdict("right", f"You said: {said}. The table says: {prediction.outcome}.")
-        yield Item("Predict", prediction.id, prediction.text, verdict)
+        yield Item("Predict", prediction.id, prediction.text, verdict, [])
     states: dict[str | None, str] = {None: "right"}
     for question in course.questions():
-        text, choices = question.text, question.choices
+        text, choices = f"(comes after {question.after})", []
+        verdict = Verdict("not yet", f"It comes after {question.after}.")
         if states[question.after] == "right":
+            text, choices = question.text, question.choices
             verdict = course.mark(question, given.quiz.get(question.id))
-        else:
-            text, choices = f"(comes after {question.after})", ()
-            verdict = Verdict("not yet", f"It comes after {question.after}.")
         states[question.id] = verdict.state
         yield Item("Quiz", question.id, text, verdict, choices)
-    marks = verdicts()
-    if "exercises" in marks:
-        text = "Fix app/, so that it starts again"
-        yield Item("Exercises", "exercises", text, marks["exercises"])
-    for exercise in EXERCISES:
-        yield Item("Exercises", exercise.id, exercise.text, marks[exercise.id])
+    texts = {"exercises": "Fix app/, so that it starts again"}
+    texts |= {exercise.id: exercise.text for exercise in EXERCISES}
+    for id_, verdict in verdicts().items():
+        yield Item("Exercises", id_, texts[id_], verdict, [])
 
 
-def show(items: Iterator[Item]) -> list[Item]:
-    """Print the state of each item as soon as it's known, then the next step; return the items."""
+def look(before: list[Item] | None = None) -> list[Item]:
+    """Print each item as soon as it's known, or only what's new since `before`; the next step."""
     done: list[Item] = []
-    for item in items:
-        if not done or item.part != done[-1].part:
+    for item in items():
+        if before is None and item.part not in [each.part for each in done]:
             print(f"\n{item.part}")
-        print(*item.lines(), sep="\n", flush=True)
+        known = [(each.id, each.verdict) for each in before or ()]
+        if before is None or (item.id, item.verdict) not in known:
+            item.show()
         done.append(item)
-    next_step(done)
-    return done
-
-
-def next_step(done: list[Item]) -> None:
-    """Print how much is done, and the first item that's open."""
     right = sum(item.verdict.state == "right" for item in done)
     print(f"\n{right} of {len(done)} done.")
     if following := next((item for item in done if item.verdict.state != "right"), None):
@@ -93,6 +85,7 @@ def next_step(done: list[Item]) -> None:
         for choice in following.choices:
             print(f"  {choice.letter}  {choice.text}")
         print(f"  {following.remark}", flush=True)
+    return done
 
 
 def summarize(done: list[Item], path: Path) -> None:
@@ -108,7 +101,7 @@ def summarize(done: list[Item], path: Path) -> None:
 
 def check(grade: bool) -> int:
     """Show how far the learner is; return 1 if `grade` and anything is open, else 0."""
-    done = show(items())
+    done = look()
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         summarize(done, Path(summary))
     return int(grade and any(item.verdict.state != "right" for item in done))
@@ -116,33 +109,21 @@ def check(grade: bool) -> int:
 
 def watch() -> int:
     """Look again whenever a file is saved: what has changed comes first, then the next step."""
-    before: dict[str, Verdict] = {}
-    saved: dict[Path, int] = {}
-    while True:
-        now = {path: path.stat().st_mtime_ns for path in watched() if path.exists()}
-        if now == saved:
+    done: list[Item] | None = None
+    seen: dict[Path, int] = {}
+    while not done or any(item.verdict.state != "right" for item in done):
+        files = [course.TUTORIAL, course.ANSWERS, *(course.ROOT / "app").rglob("*.py")]
+        saved = {path: path.stat().st_mtime_ns for path in files if path.exists()}
+        if saved == seen:
             time.sleep(0.2)
             continue
-        saved = now
+        seen = saved
         try:
-            done = list(items()) if before else show(items())
+            done = look(done)
         except LessonError as error:
-            print(f"\n{error}", flush=True)
-            continue
-        for item in done if before else ():
-            if before.get(item.id, Verdict("not yet", "")) != item.verdict:
-                print(*item.lines(), sep="\n")
-        if before:
-            next_step(done)
-        before = {item.id: item.verdict for item in done}
-        if all(item.verdict.state == "right" for item in done):
-            return 0
+            print(f"\n{error}")
         print("\nWaiting until you save a file. Ctrl+C ends this.", flush=True)
-
-
-def watched() -> list[Path]:
-    app = course.ROOT / "app"
-    return [course.TUTORIAL, course.ANSWERS, *app.rglob("*.py")]
+    return 0
 
 
 def main() -> int:

@@ -5,17 +5,16 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, FastAPI, HTTPException, WebSocket, WebSocketDisconnect
+from fastapi import APIRouter, Body, FastAPI, HTTPException, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.routing import iter_route_contexts
-from pydantic import BaseModel, Field, ValidationError
-from pydantic.errors import PydanticUserError
+from pydantic import ValidationError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,9 +22,11 @@ from starlette.websockets import WebSocketClose
 
 from app import bus
 from app.events import Event, Shutdown, Startup
-from lesson import course, sample
+from lesson import course
 from lesson.recorder import Page, Recorder, Row
 
+Text = Annotated[str, Body(max_length=500)]
+Fields = Annotated[dict[str, Any], Body()]
 PAGE = Path(__file__).parent / "page"
 TYPES = {  # named here, as Windows may have another idea of what a .js file is
     "index.html": "text/html; charset=utf-8",
@@ -34,9 +35,8 @@ TYPES = {  # named here, as Windows may have another idea of what a .js file is
     "icon.svg": "image/svg+xml",
 }
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src "
+    "'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-cache",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Referrer-Policy": "no-referrer",
@@ -48,20 +48,6 @@ LARGEST_BODY = 64 * 1024  # bytes
 PAUSE = 0.1  # seconds between two messages to a page
 LOOK = 1.0  # seconds between two looks at what other processes wrote
 HANDLED = 50  # rows of the instances' table
-
-
-class Sent(BaseModel):
-    """An event that the page asks for."""
-
-    type: Annotated[str, Field(max_length=200)]
-    fields: dict[str, Any]
-
-
-class Answer(BaseModel):
-    """What the learner answers to a question, or predicts."""
-
-    id: Annotated[str, Field(max_length=100)]
-    text: Annotated[str, Field(max_length=500)]
 
 
 def site(app: FastAPI, recorder: Recorder) -> FastAPI:
@@ -82,12 +68,12 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
         return facts | questions()
 
     @router.post("/events")
-    async def send_event(sent: Sent) -> dict[str, list[str]]:
-        event_type = event_types().get(sent.type)
+    async def send_event(type: Text, fields: Fields) -> dict[str, list[str]]:
+        event_type = event_types().get(type)
         if event_type is None or issubclass(event_type, Startup | Shutdown):
-            raise HTTPException(404, f"The page can't emit {sent.type}.")
+            raise HTTPException(404, f"The page can't emit {type}.")
         try:
-            event = event_type.model_validate_json(json.dumps(sent.fields))
+            event = event_type.model_validate_json(json.dumps(fields))
         except ValidationError as error:
             problems = error.errors(include_url=False, include_context=False, include_input=False)
             raise HTTPException(422, problems) from None
@@ -98,14 +84,14 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
         return {"failures": []}
 
     @router.post("/answers")
-    def answer(answer: Answer) -> dict[str, str]:
+    def answer(id: Text, text: Text) -> dict[str, str]:
         """Write an answer into answers.toml, and say whether it's right."""
         said = {"state": "", "sentence": "", "problem": ""}
         try:
             for question in course.questions():
-                if question.id == answer.id:
-                    said |= asdict(course.mark(question, answer.text))
-            course.write_answer(answer.id, answer.text)
+                if question.id == id:
+                    said |= asdict(course.mark(question, text))
+            course.write_answer(id, text)
         except (course.LessonError, OSError, ValueError) as error:
             said["problem"] = str(error)
         return said
@@ -183,25 +169,16 @@ def second_day(recorder: Recorder) -> dict[str, Any] | None:
 
 def handled(recorder: Recorder) -> list[Row]:
     """Return the last calls of listeners in all processes of this machine, oldest first."""
-    calls = [
-        row
+    rows = [
+        row | {"process": row["run"].rpartition("-")[2]}
         for row in (*recorder.others(), *recorder.kept())
         if row["type"] not in ("request", "Startup", "Shutdown")
     ]
-    senders = {_id(row): _process(row) for row in calls if row["listener"] is None}
+    senders = {_id(row): row["process"] for row in rows if row["listener"] is None}
     since = recorder.began.isoformat(timespec="milliseconds")
-    rows = sorted(
-        (row for row in calls if row["listener"] and row["time"] >= since),
-        key=lambda row: str(row["time"]),
-    )
-    return [
-        row | {"process": _process(row), "sent_by": senders.get(_id(row))}
-        for row in rows[-HANDLED:]
-    ]
-
-
-def _process(row: Row) -> str:
-    return str(row["run"]).rpartition("-")[2]
+    called = [row for row in rows if row["listener"] and row["time"] >= since]
+    called.sort(key=itemgetter("time"))
+    return [row | {"sent_by": senders.get(_id(row))} for row in called[-HANDLED:]]
 
 
 def _id(row: Row) -> object:
@@ -223,36 +200,23 @@ def event_types(base: type[Event] = Event) -> dict[str, type[Event]]:
 
 
 def events() -> Iterator[dict[str, Any]]:
-    """Yield, for each class of event, who listens and, if the page may emit it, sample fields."""
+    """Yield, for each class of event, what it's about and who listens."""
     for name, event_type in event_types().items():
-        fields = None  # what JSON can't hold can't be emitted from here
-        if not issubclass(event_type, Startup | Shutdown):
-            with suppress(PydanticUserError):
-                schema = event_type.model_json_schema()
-                document = {"components": {"schemas": schema.get("$defs", {})}}
-                fields = json.dumps(sample.value(schema, document), indent=2)
-        yield {
-            "name": name,
-            "about": (event_type.__doc__ or "").strip().partition("\n")[0],
-            "listeners": [bus.name_of(listener) for listener in bus.listeners(event_type)],
-            "sample": fields,
-        }
+        about = (event_type.__doc__ or "").strip().partition("\n")[0]
+        names = [bus.name_of(listener) for listener in bus.listeners(event_type)]
+        yield {"name": name, "about": about, "listeners": names}
 
 
-def routes(app: FastAPI) -> list[dict[str, Any]]:
-    """Return, for each route, its handler and a sample body; what only reads comes first."""
-    document, found = app.openapi(), []
-    for route in iter_route_contexts(app.routes):
-        path = route.path_format or ""
-        for method in sorted(route.methods or ()):
-            operation = document["paths"].get(path, {}).get(method.lower())
-            if operation is None or route.endpoint is None:
-                continue  # not in the API's own documents, such as /docs
-            made = sample.request(path, operation, document)
-            body = json.dumps(made["json"], indent=2) if "json" in made else None
-            at: dict[str, str | None] = {"method": method, "path": path}
-            found.append(at | {"listener": bus.name_of(route.endpoint), "sample": body})
-    return sorted(found, key=lambda route: (route["method"] != "GET", route["path"]))
+def routes(app: FastAPI) -> list[dict[str, str]]:
+    """Return, for each route that /docs shows, its handler; what only reads comes first."""
+    shown = app.openapi()["paths"]
+    found = [
+        {"name": f"{method} {route.path_format}", "listener": bus.name_of(route.endpoint)}
+        for route in iter_route_contexts(app.routes)
+        for method in route.methods or ()
+        if route.endpoint and method.lower() in shown.get(route.path_format or "", ())
+    ]
+    return sorted(found, key=lambda route: (not route["name"].startswith("GET "), route["name"]))
 
 
 def questions() -> dict[str, Any]:

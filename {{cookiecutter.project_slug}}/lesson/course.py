@@ -6,12 +6,14 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, Field, ValidationError
 
 ROOT = Path(__file__).parent.parent
 TUTORIAL = ROOT / "TUTORIAL.md"
@@ -19,10 +21,10 @@ ANSWERS = ROOT / "answers.toml"
 QUIZ = Path(__file__).with_name("quiz.toml")
 
 EXECUTION_TABLE = ("Step", "Event", "Listener Action", "Handler Output", "Next Action")
-VARIABLE_TRACKER = ("Variable", "Start", "After Step 1", "After Step 2", "After Step 3", "Final")
 GIVEN_ROWS = ("App starts", "User sends request", "App shuts down", "No event")
 
-State = Literal["not yet", "right", "wrong"]
+Model = TypeVar("Model", bound=BaseModel)
+Text = Annotated[str, Field(min_length=1)]
 
 
 class LessonError(Exception):
@@ -31,7 +33,7 @@ class LessonError(Exception):
 
 @dataclass(frozen=True)
 class Row:
-    """A row of a table, with its line in the file; `problem` says why it can't be read."""
+    """A row of a table, with its line in the file; `problem` says why it can't be used."""
 
     line: int
     cells: dict[str, str]
@@ -42,53 +44,62 @@ class Row:
 class Verdict:
     """What the grader says: a state, and a sentence that explains it."""
 
-    state: State
+    state: Literal["not yet", "right", "wrong"]
     sentence: str
 
 
-@dataclass(frozen=True)
-class Choice:
-    """One choice of a question: its letter, its text, and why it's right or wrong."""
+class LookUp(BaseModel):
+    """The cell of the execution table that answers: a column, in the row where another one is ..."""
 
-    letter: str
-    text: str
-    why: str
-    stands_for: Any
+    column: Literal[EXECUTION_TABLE]
+    where: Literal[EXECUTION_TABLE]
+    is_: Text = Field(alias="is")
 
 
-@dataclass(frozen=True)
-class Question:
-    """A question with choices. `after` names the question that has to be answered first.
+class Choice(BaseModel):
+    """A choice: its text, why it's right or wrong, and the cell or the output it stands for."""
 
-    It has one source of its answer: a cell of the execution table, what `code` prints, or, for
-    a question about ideas, the choice that quiz.toml marks as right.
-    """
+    letter: str = ""
+    text: Text
+    why: Text
+    cell: str | None = None
+    prints: str | None = None
+    right: bool = False
 
-    id: str
-    text: str
-    hint: str
-    choices: tuple[Choice, ...]
-    answer: Any = True
+
+class Question(BaseModel):
+    """A question with choices. `after` names the question that has to be answered first."""
+
+    id: str = ""
+    text: Text
+    hint: Text
+    choices: list[Choice] = Field(min_length=2, max_length=26)
+    look_up: LookUp | None = None
     code: str = ""
+    because: "Question | None" = None
     after: str | None = None
 
     @property
     def right(self) -> str:
-        """The letter of the right choice. Runs `code`, if there is any, in a process of its own."""
-        answer = printed(self.code) if self.code else self.answer
-        letters = [choice.letter for choice in self.choices if choice.stands_for == answer]
-        if len(letters) != 1:
-            raise LessonError(f"quiz.toml, {self.id}: {len(letters)} choices say {answer!r}.")
-        return letters[0]
+        """The letter of the right choice. Runs `code`, if there is any, in its own process."""
+        output = printed(self.code) if self.code else ""
+        right = [
+            each.letter
+            for each in self.choices
+            if each.right or (self.code and each.prints == output)
+        ]
+        if len(right) != 1:
+            raise LessonError(f"quiz.toml, {self.id}: {len(right)} choices say {output!r}.")
+        return right[0]
 
 
-@dataclass(frozen=True)
-class Prediction:
+class Prediction(BaseModel):
     """What a learner predicts before the run, and the `outcome` that the table has for it."""
 
     id: str
-    text: str
-    outcome: str
+    text: Text
+    look_up: LookUp
+    outcome: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,9 +108,6 @@ class Answers:
 
     predict: dict[str, str]
     quiz: dict[str, str]
-
-
-# Files
 
 
 def read(path: Path = TUTORIAL) -> str:
@@ -113,7 +121,7 @@ def read(path: Path = TUTORIAL) -> str:
 
 
 def not_utf8(name: str, content: bytes) -> str:
-    """Return the sentence about a file that isn't UTF-8, with the first bad line if that helps."""
+    """Return the sentence about a file that isn't UTF-8, with its first bad line; "" if it is."""
     if content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in content:
         return f"{name}, line 1: the file is saved as UTF-16; save it as UTF-8 in your editor."
     try:
@@ -130,36 +138,32 @@ def not_utf8(name: str, content: bytes) -> str:
 
 def table(columns: tuple[str, ...], path: Path = TUTORIAL) -> list[Row]:
     """Return the rows of the table with these `columns`; raise LessonError if there's none."""
-    lines = read(path).splitlines()
-    start = next((n for n, line in enumerate(lines) if _cells(line) == list(columns)), None)
-    if start is None:
+    lines = [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
+        for line in read(path).splitlines()
+    ]
+    if list(columns) not in lines:
         names = ", ".join(columns)
         raise LessonError(f"{path.name}: the table with the columns {names} is missing.")
-    rows = []
-    for number, line in enumerate(lines[start + 2 :], start + 3):  # after the line of dashes
-        if "|" not in line:
+    start, rows = lines.index(list(columns)) + 2, []  # after the line of dashes
+    for number, cells in enumerate(lines[start:], start + 1):
+        if len(cells) == 1:
             break
-        cells = _cells(line)
-        problem = ""
-        if len(cells) != len(columns):
-            problem = f"the row has {len(cells)} cells; the table has {len(columns)} columns."
+        what = f"the row has {len(cells)} cells; the table has {len(columns)} columns."
+        problem = "" if len(cells) == len(columns) else what
         rows.append(Row(number, dict(zip(columns, cells, strict=False)), problem))
     return rows
 
 
 def given_rows(path: Path = TUTORIAL) -> list[Row]:
     """Return the four rows that the tutorial comes with; raise LessonError if one is missing."""
-    rows = table(EXECUTION_TABLE, path)
-    found = []
+    rows = {row.cells["Event"]: row for row in reversed(table(EXECUTION_TABLE, path))}
     for event in GIVEN_ROWS:
-        row = next((row for row in rows if row.cells.get("Event") == event), None)
-        if row is None:
-            what = f"the execution table has no row with the event '{event}'; get it back with git."
-            raise LessonError(f"{path.name}, line {rows[0].line if rows else 1}: {what}")
-        if row.problem:
-            raise LessonError(f"{path.name}, line {row.line}: {row.problem}")
-        found.append(row)
-    return found
+        what = f"the execution table has no row with the event '{event}'; get it back with git."
+        if event not in rows or rows[event].problem:
+            line = min(row.line for row in rows.values()) if rows else 1
+            raise LessonError(f"{path.name}, line {line}: {what}")
+    return [rows[event] for event in GIVEN_ROWS]
 
 
 def own_rows(path: Path = TUTORIAL) -> list[Row]:
@@ -167,13 +171,12 @@ def own_rows(path: Path = TUTORIAL) -> list[Row]:
 
     A row needs a number that no other row has, and something in every cell.
     """
-    given = given_rows(path)
+    given, rows = given_rows(path), []
     taken = {row.cells["Step"]: row.cells["Event"] for row in given}
-    rows = []
     for row in table(EXECUTION_TABLE, path):
         if row in given:
             continue
-        number, problem = row.cells.get("Step", ""), row.problem
+        number, problem = row.cells["Step"], row.problem
         free = next(str(n) for n in range(5, 1000) if str(n) not in taken)
         empty = [column for column, cell in row.cells.items() if not cell]
         if not problem and number in taken:
@@ -193,16 +196,6 @@ def execution_table(path: Path = TUTORIAL) -> list[dict[str, str]]:
     return [row.cells for row in table(EXECUTION_TABLE, path) if not row.problem]
 
 
-def variable_tracker(path: Path = TUTORIAL) -> list[dict[str, str]]:
-    """Return the rows of the variable tracker: `event` and `handler_output`."""
-    return [row.cells for row in table(VARIABLE_TRACKER, path)]
-
-
-def _cells(line: str) -> list[str]:
-    line = line.strip().removeprefix("|")
-    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line.removesuffix("|"))]
-
-
 # The quiz
 
 
@@ -213,29 +206,34 @@ def questions(path: Path = QUIZ, rows: list[dict[str, str]] | None = None) -> li
     """
     asked: list[Question] = []
     for place, data in _blocks(path, "question"):
-        id_ = _text(data, "id", place)
-        place = f"{place}, {id_}"
-        if id_ in [question.id for question in asked]:
+        question = _checked(Question, data, place)
+        place = f"{place}, {question.id}"
+        if question.id in [each.id for each in asked]:
             raise LessonError(f"{place}: another question has this id; choose another.")
-        if "code" in data:
-            asked.append(_question(data, id_, place, "prints", None, code=data["code"]))
-        else:
-            cell = _look_up(data, place, rows)
-            asked.append(_question(data, id_, place, "cell", cell))
-        if "because" in data:
-            more = data["because"]
-            asked.append(_question(more, f"{id_}_because", f"{place}, because", "right", True, id_))
+        if question.look_up:
+            cell = _look_up(question.look_up, place, rows)
+            for choice in question.choices:
+                choice.right = choice.cell == cell
+        if because := question.because:
+            because.id, because.after = f"{question.id}_because", question.id
+        for each in filter(None, (question, because)):
+            count = sum(choice.right for choice in each.choices)
+            if not each.code and count != 1:
+                what = f"{each.id} has {count} choices that are right; it must be one."
+                raise LessonError(f"{place}: {what}")
+            for letter, choice in zip(ascii_uppercase, each.choices, strict=False):
+                choice.letter = letter
+            asked.append(each)
     return asked
 
 
 def predictions(path: Path = QUIZ, rows: list[dict[str, str]] | None = None) -> list[Prediction]:
     """Return what is to be predicted before the run, each with its outcome looked up."""
-    return [
-        Prediction(
-            _text(data, "id", place), _text(data, "text", place), _look_up(data, place, rows)
-        )
-        for place, data in _blocks(path, "predict")
-    ]
+    asked = []
+    for place, data in _blocks(path, "predict"):
+        asked.append(prediction := _checked(Prediction, data, place))
+        prediction.outcome = _look_up(prediction.look_up, place, rows)
+    return asked
 
 
 def mark(question: Question, letter: str | None) -> Verdict:
@@ -255,93 +253,47 @@ def printed(code: str) -> str:
     """Return what `code` prints in a Python of its own; raise LessonError if it can't run."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
     command = [sys.executable, "-W", "ignore", "-c", code]
+    said: dict[str, Any] = {"stdin": subprocess.DEVNULL, "capture_output": True, "check": True}
     try:
-        done = subprocess.run(
-            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, capture_output=True,
-            encoding="utf-8", timeout=20, check=True,
-        )  # fmt: skip
+        done = subprocess.run(command, cwd=ROOT, env=environment, timeout=20, **said)
     except (subprocess.CalledProcessError, subprocess.TimeoutExpired):
-        raise LessonError("Its code doesn't run just now; fix app/ first.") from None
-    return done.stdout
+        raise LessonError("What the quiz runs doesn't run just now; fix app/ first.") from None
+    return "\n".join([*done.stdout.decode().splitlines(), ""])
 
 
-def as_markdown() -> str:
-    """Return the quiz as TUTORIAL.md shows it, the explanations folded away."""
-    parts, number = [], 0
-    for question in questions():
-        number += not question.after
-        title = f"Then, as `{question.id}`:" if question.after else f"### Question {number}"
-        code = f"\n\n```python\n{question.code.strip()}\n```" if question.code else ""
-        choices = "\n".join(f"- **{choice.letter}** {choice.text}" for choice in question.choices)
-        whys = "\n".join(
-            f"- **{choice.letter}** is {mark(question, choice.letter).state}. {choice.why}"
-            for choice in question.choices
-        )
-        parts.append(
-            f"{title}\n\n{question.text}{code}\n\n{choices}\n\nHint: {question.hint}\n\n"
-            f"<details>\n<summary>What each choice means</summary>\n\n{whys}\n\n</details>\n"
-        )
-    return "\n".join(parts)
-
-
-def _blocks(path: Path, kind: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def _blocks(path: Path, kind: str) -> Iterator[tuple[str, Any]]:
     """Yield each [[kind]] of the file with its place, such as "quiz.toml, line 3"."""
     text = read(path)
     try:
-        data = tomllib.loads(text)
+        blocks = tomllib.loads(text).get(kind, [])
     except tomllib.TOMLDecodeError as error:
         raise LessonError(f"{path.name}: {error}") from None
     lines = [n for n, line in enumerate(text.splitlines(), 1) if line.strip() == f"[[{kind}]]"]
-    blocks = data.get(kind, [])
     if len(lines) != len(blocks) or not blocks:
         raise LessonError(f"{path.name}: start each {kind} with a line that says [[{kind}]].")
     for line, block in zip(lines, blocks, strict=True):
         yield f"{path.name}, line {line}", block
 
 
-def _look_up(data: Mapping[str, Any], place: str, rows: list[dict[str, str]] | None) -> str:
-    look_up = data.get("look_up")
-    if not isinstance(look_up, dict):
-        look_up = {}
-    column, where, value = (_text(look_up, key, place) for key in ("column", "where", "is"))
-    for name in (column, where):
-        if name not in EXECUTION_TABLE:
-            names = ", ".join(EXECUTION_TABLE)
-            raise LessonError(f"{place}: the table has no column {name!r}; it has {names}.")
+def _checked(model: type[Model], data: Any, place: str) -> Model:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(map(str, first["loc"]))
+        raise LessonError(f"{place}, {data.get('id')}: {name}: {first['msg']}.") from None
+
+
+def _look_up(look_up: LookUp, place: str, rows: list[dict[str, str]] | None) -> str:
     if rows is None:
         rows = [row.cells for row in given_rows()]
-    found = [row[column] for row in rows if row[where] == value]
+    found = [row[look_up.column] for row in rows if row[look_up.where] == look_up.is_]
     if len(found) != 1:
         count = f"{len(found)} rows" if found else "no row"
-        raise LessonError(f"{place}: {count} of the table where {where} is {value!r}.")
+        raise LessonError(
+            f"{place}: {count} of the table where {look_up.where} is {look_up.is_!r}."
+        )
     return found[0]
-
-
-def _question(
-    data: Mapping[str, Any], id_: str, place: str, key: str, answer: Any,
-    after: str | None = None, code: str = "",
-) -> Question:  # fmt: skip
-    raw = data.get("choices", [])
-    if not 2 <= len(raw) <= len(ascii_uppercase):
-        raise LessonError(f"{place}: a question needs two or more choices; it has {len(raw)}.")
-    choices = []
-    for letter, choice in zip(ascii_uppercase, raw, strict=False):
-        stands_for = choice.get(key) if key == "right" else _text(choice, key, place)
-        text, why = _text(choice, "text", place), _text(choice, "why", place)
-        choices.append(Choice(letter, text, why, stands_for))
-    count = sum(choice.stands_for == answer for choice in choices)
-    if not code and count != 1:
-        said = "say `right = true`" if after else f"stand for {answer!r}, which the table says"
-        raise LessonError(f"{place}: {count or 'none'} of the choices {said}; just one must.")
-    texts = _text(data, "text", place), _text(data, "hint", place)
-    return Question(id_, *texts, tuple(choices), answer, code, after)
-
-
-def _text(data: Mapping[str, Any], key: str, place: str) -> str:
-    text = data.get(key)
-    if not isinstance(text, str) or not text.strip():
-        raise LessonError(f"{place}: `{key}` is missing; write a text in quotes.")
-    return text
 
 
 # The answers
@@ -352,7 +304,7 @@ def read_answers(path: Path = ANSWERS) -> Answers:
 
     Raises LessonError with the line for broken TOML, an answer without quotes, no such question.
     """
-    known = {prediction.id for prediction in predictions()} | {each.id for each in questions()}
+    known = [each.id for each in (*predictions(), *questions())]
     text = read(path)
     try:
         data = tomllib.loads(text)
@@ -383,11 +335,8 @@ def write_answer(id_: str, answer: str, path: Path = ANSWERS) -> None:
 
     Raises LessonError if the file is broken, or if there's no such question.
     """
-    if id_ in [prediction.id for prediction in predictions()]:
-        section = "predict"
-    elif id_ in [question.id for question in questions()]:
-        section = "quiz"
-    else:
+    section = "predict" if id_ in [each.id for each in predictions()] else "quiz"
+    if section == "quiz" and id_ not in [each.id for each in questions()]:
         raise LessonError(f"There's no question {id_}.")
     read_answers(path)
     answer = " ".join(answer.encode(errors="replace").decode().replace("\x7f", "").split())
@@ -399,7 +348,7 @@ def write_answer(id_: str, answer: str, path: Path = ANSWERS) -> None:
     changed, count = entry.subn(lambda found: found[1] + value, content, count=1)
     if not count:
         head, line = re.compile(rf"^\[{section}\][^\r\n]*", re.M), f"{newline}{id_} = {value}"
-        changed, count = head.subn(lambda found: found[0] + line, content, count=1)
+        changed = head.sub(lambda found: found[0] + line, content, count=1)
     draft = path.with_name(f".{path.name}.new")
     draft.write_bytes(changed.encode())
     try:
@@ -411,10 +360,5 @@ def write_answer(id_: str, answer: str, path: Path = ANSWERS) -> None:
 
 
 def _line(text: str, key: str) -> str:
-    pattern = re.compile(rf"\s*\[?[\"']?{re.escape(key)}\b")
-    lines = enumerate(text.splitlines(), 1)
-    return next((f", line {number}" for number, line in lines if pattern.match(line)), "")
-
-
-if __name__ == "__main__":
-    print(as_markdown())
+    found = re.search(rf"^\s*\[?[\"']?{re.escape(key)}\b", text, re.M)
+    return f", line {text.count(chr(10), 0, found.end()) + 1}" if found else ""

@@ -31,37 +31,39 @@ class Exercise:
 EXERCISES = [Exercise(**block) for block in tomllib.loads(read(QUIZ))["exercise"]]
 
 
-def verdicts(root: Path = ROOT) -> dict[str, Verdict]:
+def verdicts(root: Path = ROOT, environment: Mapping[str, str] = os.environ) -> dict[str, Verdict]:
     """Run the app of the project in `root`, and return a verdict on each exercise.
 
     If app/ doesn't start, there's one more, called "exercises", that says why. Raises LessonError
     if something is missing that the check itself needs.
     """
-    environment = {key: value for key, value in os.environ.items() if key != "BROKER_URL"}
+    environment = {key: value for key, value in environment.items() if key != "BROKER_URL"}
+    found: dict[str, Verdict] = {}
     output, ended = run(["-W", "ignore", "-m", "lesson.marks"], root, environment, SILENCE)
     said = [json.loads(line) for line in output.splitlines() if line.startswith('{"')]
     if not said:
         reason = (output.strip().splitlines() or ["it says nothing"])[-1]
         raise LessonError(f"The check needs what the tests need (see README.md): {reason}")
     facts = {key: value for line in said for key, value in line.items()}
-    found = {line["id"]: Verdict(line["state"], line["sentence"]) for line in said if "id" in line}
+    marks = {line["id"]: Verdict(line["state"], line["sentence"]) for line in said if "id" in line}
     wrong = facts.get("broken", "")
     if "done" not in facts:
         how = "ended the whole process" if ended else "doesn't come back"
         wrong = facts.get("stuck") or f"{facts['asking']} {how}. Look at what it runs."
-    if wrong:
-        starts = "broken" not in facts and not facts["asking"].startswith("The ")
-        first = next((id_ for id_ in MARKED if id_ not in found), "exercises")
-        found[first if starts else "exercises"] = Verdict("wrong", wrong)
+    if wrong and (facts["asking"].startswith("The ") or "broken" in facts):
+        found["exercises"] = Verdict("wrong", wrong)
+    elif wrong:
+        marks[next(id_ for id_ in MARKED if id_ not in marks)] = Verdict("wrong", wrong)
     # % if cookiecutter.broker != "none"
-    if found.get("exercise5", Verdict("not yet", "")).state == "right":
+    if marks.get("exercise5", Verdict("not yet", "")).state == "right":
         from lesson import again  # which needs `run`
 
-        found |= again.verdicts(root, environment)
+        marks |= again.verdicts(root, environment)
     # % endif
     for exercise in EXERCISES:
-        if not found.get(exercise.id, Verdict("not yet", "")).sentence:
-            found[exercise.id] = Verdict("not yet", exercise.hint)
+        verdict = marks.get(exercise.id)
+        hint = Verdict("not yet", exercise.hint)
+        found[exercise.id] = verdict if verdict and verdict.sentence else hint
     return found
 
 

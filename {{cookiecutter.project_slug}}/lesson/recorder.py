@@ -10,7 +10,7 @@ import reprlib
 import sys
 from collections import Counter, deque
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -30,7 +30,8 @@ LONG = 200  # characters after which a text is cut
 RECENT = 200  # steps of a run that are kept, beside the last one of each listener
 LINES = 1000  # of a run's file, after which it's written anew with the steps that are kept
 RUNS = 10  # files that are kept
-# Rows 1 and 3 of the execution table: step, event, next action.
+# Rows of the execution table: step, event, next action.
+REQUEST = (2, "User sends request", "Wait for next request")
 ROWS = {
     Startup: (1, "App starts", "No further events"),
     Shutdown: (3, "App shuts down", "App stops"),
@@ -124,9 +125,6 @@ class Recorder(bus.Middleware):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.pages: set[Page] = set()
-        self._begin_run()
-
-    def _begin_run(self) -> None:
         self.began = datetime.now(UTC)
         self.run = f"{self.began:%Y%m%dT%H%M%S.%f}-{os.getpid()}"
         self.state = "running"  # then: stopping, stopped
@@ -143,24 +141,21 @@ class Recorder(bus.Middleware):
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Record a run of the app: from before it starts until after it has stopped."""
-        self._begin_run()
         files = sorted(self.folder.glob("*.jsonl"))
-        for file in files[:-RUNS]:
-            with suppress(OSError):  # another process has it open, on Windows: the next time then
+        with suppress(OSError):  # on Windows another process may have one open: the next time then
+            self._earlier = _read(files[-1], files[-1].stat().st_mtime) if files else []
+            for file in files[:-RUNS]:
                 file.unlink()
-        self._earlier = _read(files[-1], files[-1].stat().st_mtime) if files else []
-        try:
-            self.folder.mkdir(exist_ok=True)
-            self._file = (self.folder / f"{self.run}.jsonl").open("wb", buffering=0)
-        except OSError as error:
-            self._give_up(error)
-        try:
-            with bus.use(self), redirect_stdout(_Stdout(sys.stdout)):
-                yield
-        finally:
-            if self._file:
-                self._file.close()
-                self._file = None
+        with ExitStack() as stack:
+            try:
+                self.folder.mkdir(exist_ok=True)
+                file = self.folder / f"{self.run}.jsonl"
+                self._file = stack.enter_context(file.open("wb", buffering=0))
+            except OSError as error:
+                self._give_up(error)
+            stack.enter_context(bus.use(self))
+            stack.enter_context(redirect_stdout(_Stdout(sys.stdout)))
+            yield
 
     def kept(self) -> list[Row]:
         """Return the steps of this run that are kept, oldest first."""
@@ -194,9 +189,7 @@ class Recorder(bus.Middleware):
             return await app(scope, receive, send)
         query = scope["query_string"].decode(errors="replace")
         detail = _cut(f"{scope['method']} {path}{'?' * bool(query)}{query}")
-        now = self._begin("request", detail)
-        now.event, now.next_action = "User sends request", "Wait for next request"
-        now.step, now.cause = 2, None
+        now = self._begin(None, detail)
         status, body = 0, b""
 
         async def watched_send(message: Message) -> None:
@@ -231,17 +224,16 @@ class Recorder(bus.Middleware):
         parent, name = _now.get(), type(event).__name__
         if parent and not parent._ended and name not in parent._emits:
             parent._emits += (name,)
-        is_published = published(event)
-        if is_published or not bus.listeners(type(event)):
-            now = self._begin(name, *_fields(event), event)
-            if is_published:
+        if published(event) or not bus.listeners(type(event)):
+            now = self._begin(event)
+            if published(event):
                 now.listener_action = "Published to the broker"
                 now.next_action = "The broker delivers it to each listener"
             self._end(now)
 
     async def dispatch(self, call_next: bus.CallNext, listener: bus.Listener, event: Event) -> Any:
         """Record one call of a listener."""
-        now = self._begin(type(event).__name__, *_fields(event), event)
+        now = self._begin(event)
         now.listener = bus.name_of(listener)
         called = getattr(listener, "__name__", type(listener).__name__)
         now.listener_action = f"{called} listener triggered"
@@ -265,17 +257,17 @@ class Recorder(bus.Middleware):
 
     # How a step begins, ends and is kept.
 
-    def _begin(
-        self,
-        type_: str,
-        detail: str,
-        fields: dict[str, Any] | None = None,
-        event: Event | None = None,
-    ) -> Step:
-        now = Step(self.run, next(self._sequence), type_, detail, type_, fields=fields)
+    def _begin(self, event: Event | None, detail: str = "") -> Step:
+        name, fields = "request", None
+        if event is not None:
+            name, (detail, fields) = type(event).__name__, _fields(event)
+        now = Step(self.run, next(self._sequence), name, detail, name, fields=fields)
         if parent := _now.get():
             now.step, now.cause = parent.step, parent.sequence
-        if event and type(event) in ROWS:
+        if event is None:
+            now.step, now.event, now.next_action = REQUEST
+            now.cause = None
+        elif type(event) in ROWS:
             now.step, now.event, now.next_action = ROWS[type(event)]
         self.running[now.sequence] = now
         self.tell()
@@ -315,6 +307,11 @@ class Recorder(bus.Middleware):
         self._file = None
 
     # The open pages.
+
+    def enter(self, state: str) -> None:
+        """Note that the app is "stopping" or "stopped"."""
+        self.state = state
+        self.tell()
 
     def tell(self) -> None:
         """Tell all open pages that something changed."""
@@ -378,7 +375,7 @@ def _read(file: Path, written: float) -> list[Row]:
     for line in file.read_text("utf-8", errors="replace").splitlines():
         with suppress(ValueError):  # torn, as the last line is after kill -9 or on a full disk
             rows.append(json.loads(line))
-    whole = [row for row in rows if isinstance(row, dict) and "sequence" in row]
+    whole = [row for row in rows if isinstance(row, dict) and type(row.get("sequence")) is int]
     return sorted(whole, key=lambda row: int(row["sequence"]))[-RECENT:]
 
 

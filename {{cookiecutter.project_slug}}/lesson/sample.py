@@ -1,6 +1,8 @@
 """Makes up a request that a route accepts, from what FastAPI says of the route in its OpenAPI."""
 
+from collections.abc import Mapping
 from re import _parser  # type: ignore[attr-defined]  # the parser of re itself
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
 
@@ -13,7 +15,7 @@ TEXTS = {
     "email": "learner@example.com",
     "uri": "https://example.com/",
 }
-Known = dict[str, Any]  # what earlier answers said, such as {"order_id": "6f2c..."}
+Known = Mapping[str, Any]  # what earlier answers said, such as {"order_id": "6f2c..."}
 
 
 def request(path: str, operation: Any, document: Any, known: Known) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def request(path: str, operation: Any, document: Any, known: Known) -> dict[str,
     return made
 
 
-def value(schema: Any, document: Any, known: Known) -> Any:
+def value(schema: Any, document: Any, known: Known = MappingProxyType({})) -> Any:
     """Return a value that `schema` allows; its own example, if it has one."""
     if "$ref" in schema:
         model = schema["$ref"].rpartition("/")[2]

@@ -4,6 +4,8 @@ import asyncio
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
@@ -15,25 +17,44 @@ from app.bus import emit, listeners, on
 from app.events import Event, OrderPlaced, Shutdown, Startup
 from app.handlers import orders
 from app.main import app, lifespan
-from lesson.tutorial import (
+from lesson.course import (
+    GIVEN_ROWS,
+    ROOT,
     TUTORIAL,
-    Excerpt,
     LessonError,
-    concept_flow,
-    excerpts,
     execution_table,
-    key_moments,
+    given_rows,
+    own_rows,
+    read,
     table,
-    variable_tracker,
 )
 
-ROOT = TUTORIAL.parent
+VARIABLE_TRACKER = ("Variable", "Start", "After Step 1", "After Step 2", "After Step 3", "Final")
+EXERCISES_CHANGE = ("app/handlers/orders.py",)  # so its excerpts may differ, once you've begun
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """A block of Python in the tutorial: its line there, and the file it was taken from, if any."""
+
+    line: int
+    code: str
+    file: str | None
+
+
+def excerpts() -> Iterator[Excerpt]:
+    """Yield each block of Python; it has a file if the paragraph above ends "In [file](...):"."""
+    text = read()
+    for block in re.finditer(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        paragraph = text[: block.start()].rstrip().rpartition("\n\n")[2]
+        named = re.search(r"In\s\[(.+?)\]\(\1\):$", paragraph)
+        line = text.count("\n", 0, block.start()) + 1
+        yield Excerpt(line, block[1], named[1] if named else None)
 
 
 def cells(step: int) -> dict[str, str]:
     """Return the row of the execution table that is numbered `step`."""
-    [row] = [row for row in execution_table() if row["Step"] == str(step)]
-    return row
+    return given_rows()[step - 1].cells
 
 
 def quoted(cell: str) -> str:
@@ -53,15 +74,14 @@ def block(text: str) -> str:
 
 
 def test_the_table_has_its_four_rows() -> None:
-    rows = [(row["Step"], row["Event"], row["Next Action"]) for row in execution_table()]
+    rows = [row.cells for row in given_rows()]
 
-    assert rows[:4] == [
+    assert [(row["Step"], row["Event"], row["Next Action"]) for row in rows] == [
         ("1", "App starts", "No further events"),
         ("2", "User sends request", "Wait for next request"),
         ("3", "App shuts down", "App stops"),
         ("4", "No event", "Idle state"),
     ]
-    assert len({row[0] for row in rows}) == len(rows)  # a number for each
 
 
 def test_row_1(emitted: list[Event], capsys: pytest.CaptureFixture[str]) -> None:
@@ -115,6 +135,10 @@ def names(event_type: type[Event]) -> list[str]:
     return [getattr(listener, "__name__", "") for listener in listeners(event_type)]
 
 
+def variable_tracker() -> list[dict[str, str]]:
+    return [row.cells for row in table(VARIABLE_TRACKER)]
+
+
 def tracked(variable: str, step: int) -> str | None:
     """Return what the tracker says of `variable` after `step`; 0 is Start, 4 is Final."""
     [row] = [row for row in variable_tracker() if row["Variable"] == variable]
@@ -139,7 +163,7 @@ def test_the_tracker_holds_what_the_handlers_return(client: TestClient) -> None:
 
 @pytest.mark.parametrize(
     "excerpt",
-    [excerpt for excerpt in excerpts() if excerpt.file],
+    [excerpt for excerpt in excerpts() if excerpt.file and excerpt.file not in EXERCISES_CHANGE],
     ids=lambda excerpt: f"line {excerpt.line}",
 )
 def test_an_excerpt_is_in_its_file(excerpt: Excerpt) -> None:
@@ -173,7 +197,9 @@ def test_links_lead_somewhere() -> None:
 
 
 def test_the_concept_flow_has_six_boxes() -> None:
-    assert concept_flow() == [
+    [diagram] = re.findall(r"```mermaid\n(.*?)```", read(), re.DOTALL)
+
+    assert re.findall(r'"(.+?)"', diagram) == [
         "Event Occurs",
         "Event Captured by Listener",
         "Listener Triggers Handler Function",
@@ -184,12 +210,13 @@ def test_the_concept_flow_has_six_boxes() -> None:
 
 
 def test_there_are_three_key_moments() -> None:
-    assert [moment.question for moment in key_moments()] == [
+    moments = re.findall(r"^#### (.+\?)\n\n((?:.+\n)+)", read(), re.MULTILINE)
+
+    assert [question for question, answer in moments if answer] == [
         "Why doesn't the handler run until the event occurs?",
         "Can one event trigger multiple handlers?",
         "What happens if no event occurs?",
     ]
-    assert all(moment.answer for moment in key_moments())
 
 
 def test_try_it_a_handler_waits_for_its_event() -> None:
@@ -252,11 +279,46 @@ def test_older_code_is_never_called_beside_a_lifespan(capsys: pytest.CaptureFixt
     assert called == []
 
 
-def test_a_broken_table_says_its_line(tmp_path: Path) -> None:
-    file = tmp_path / "TUTORIAL.md"
-    file.write_text("\n| A | B |\n|---|---|\n| 1 | 2 |\n| 3 |\n", encoding="utf-8")
+TABLE = """\
+| Step | Event | Listener Action | Handler Output | Next Action |
+|---|---|---|---|---|
+| 1 | App starts | a | b | c |
+| 2 | User sends request | a | b | c |
+| 3 | App shuts down | a | b | c |
+| 4 | No event | a | b | c |
+"""
 
-    with pytest.raises(LessonError, match=r"^TUTORIAL\.md, line 5: the row has 1 cells"):
-        table(("A", "B"), file)
-    with pytest.raises(LessonError, match="has no table with the columns C"):
+
+@pytest.mark.parametrize(
+    ("row", "problem"),
+    [
+        ("| 5 | Paid | a | b | c |", ""),
+        ("| 5 | Paid | a | b |", "the row has 4 cells"),
+        ("| 4 | Paid | a | b | c |", "row 4 is 'No event' already; number this one 5"),
+        ("| x | Paid | a | b | c |", "number the row 5"),
+        ("| 5 | Paid | | b | c |", "nothing under Listener Action"),
+    ],
+)
+def test_a_row_of_your_own_says_what_is_wrong_with_it(
+    tmp_path: Path, row: str, problem: str
+) -> None:
+    file = tmp_path / "TUTORIAL.md"
+    file.write_text(f"{TABLE}{row}\n", encoding="utf-8")
+
+    [found] = own_rows(file)
+
+    assert found.line == 7
+    assert problem in found.problem
+    assert bool(problem) == bool(found.problem)
+    assert len(execution_table(file)) == 5 - ("cells" in problem)
+
+
+def test_a_broken_table_says_what_is_missing(tmp_path: Path) -> None:
+    file = tmp_path / "TUTORIAL.md"
+    file.write_text(TABLE.replace("App starts", "It starts"), encoding="utf-8")
+
+    with pytest.raises(LessonError, match=r"^TUTORIAL\.md, line 3: .*no row.*'App starts'"):
+        given_rows(file)
+    with pytest.raises(LessonError, match="the table with the columns C is missing"):
         table(("C",), file)
+    assert [row.cells["Event"] for row in given_rows()] == list(GIVEN_ROWS)

@@ -8,7 +8,7 @@ from pydantic import Field
 from app.bus import emit, on
 from app.events import Event, OrderPlaced
 from app.main import app as inner
-from lesson.live import watched
+from lesson.live import Watched
 
 
 class ShelfEmptied(Event):
@@ -43,4 +43,4 @@ async def slow() -> str:
     return "slow"
 
 
-app = watched(inner, Path(__file__).parent / "steps")
+app = Watched(inner, Path(__file__).parent / "steps")

@@ -1,7 +1,6 @@
 """Grading a class: a row for each folder, whatever is in it."""
 
 import csv
-import io
 import os
 import shutil
 import time
@@ -10,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from lesson import exercises
-from lesson.grade import EXERCISES, ROOT, WARNING, _inert, grade, grade_folder
+from lesson.course import ROOT, LessonError
+from lesson.exercises import EXERCISES
+from lesson.grade import WARNING, grade, grade_folder, inert
 
 FolderOf = Callable[[str], Path]
+IDS = [exercise.id for exercise in EXERCISES]
 
 
 @pytest.fixture
@@ -35,56 +36,46 @@ def edit(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new), encoding="utf-8")
 
 
-def test_each_exercise_has_a_column() -> None:
-    assert tuple(exercise.id for exercise in exercises.EXERCISES) == EXERCISES
-
-
 def test_a_solved_folder(folder_of: FolderOf) -> None:
-    grades = grade_folder(folder_of("ana"), 120)
+    cells = grade_folder(folder_of("ana"), 120)
 
-    assert grades.notes == []
-    assert grades.exercises == dict.fromkeys(EXERCISES, "right")
-    assert (grades.right, grades.failed) == (6, 0)
-    assert grades.passed > 50
+    assert (cells["note"], cells["why"]) == ("", "")
+    assert [cells[id_] for id_ in IDS] == ["right"] * 5
+    assert (cells["points"], cells["maximum"], cells["quiz"]) == ("14", "14", "9")
+    assert cells["tests_failed"] == "0"
+    assert int(cells["tests_passed"]) > 50
 
 
-def test_a_changed_test_does_not_count(
-    folder_of: FolderOf, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_changed_test_does_not_count(folder_of: FolderOf) -> None:
     folder = folder_of("bea")
     for test in folder.glob("tests/*.py"):
         test.write_text("def test_me() -> None: ...\n", encoding="utf-8")
     edit(folder / "app" / "handlers" / "startup.py", '"App is starting"', '"Hello"')
-    (folder / "app" / "handlers" / "stock.py").write_text("", encoding="utf-8")
+    edit(folder / "app" / "handlers" / "stock.py", "await emit(", "emit(")
     edit(folder / "answers.toml", 'q1 = "C"', 'q1 = "b"')
 
-    grades = grade_folder(folder, 120)
+    cells = grade_folder(folder, 120)
 
-    assert grades.failed > 1
-    assert grades.exercises == {
-        "exercise1": "not yet",
-        "exercise2": "wrong",  # its event is there, and nobody emits it
-        "exercise3": "right",
-    }
-    assert grades.letters["q1"] == "B"
-    assert grades.right == 4  # a reason does not count without its answer
+    assert int(cells["tests_failed"]) > 1
+    assert [cells[id_] for id_ in IDS] == ["right", "wrong", "right", "right", "right"]
+    assert cells["why"].startswith("exercise2: app/handlers/stock.py, line 13: emit isn't awaited")
+    assert cells["q1"] == "B"
+    assert cells["quiz"] == "7"  # a reason doesn't count without its answer
+    assert cells["points"] == "11"
 
 
 def test_what_does_not_start_has_a_row(folder_of: FolderOf) -> None:
     folder = folder_of("carl")
-    edit(
-        folder / "app" / "handlers" / "stock.py",
-        "import OrderPlaced",
-        "import Nothing, OrderPlaced",
-    )
+    stock = folder / "app" / "handlers" / "stock.py"
+    edit(stock, "import OrderPlaced", "import Nothing, OrderPlaced")
     (folder / "answers.toml").write_text("[quiz]\nq1 = C\n", encoding="utf-8")
 
-    grades = grade_folder(folder, 120)
+    cells = grade_folder(folder, 120)
 
-    assert grades.exercises == {}
-    answers_note, start_note = grades.notes
+    answers_note, start_note = cells["note"].split("; app/", 1)
     assert answers_note.startswith("answers.toml, line 2: ")
-    assert start_note.startswith("does not start: ImportError: cannot import name 'Nothing'")
+    assert start_note.startswith(" doesn't start. app/handlers/stock.py, line 4: ImportError")
+    assert cells["points"] == "0"
 
 
 def test_what_cannot_be_read_has_a_row(folder_of: FolderOf) -> None:
@@ -92,29 +83,33 @@ def test_what_cannot_be_read_has_a_row(folder_of: FolderOf) -> None:
     (folder / "answers.toml").write_text(f"a = {'[' * 5000}", encoding="utf-8")
     shutil.rmtree(folder / "app")
 
-    answers_note, test_note = grade_folder(folder, 120).notes
+    note = grade_folder(folder, 120)["note"]
 
-    assert answers_note.startswith("answers.toml")
-    assert test_note.startswith("could not be tested: FileNotFoundError")
+    assert note.startswith("answers.toml")
+    assert note.endswith("could not be tested: app is missing")
 
 
-def test_time_is_limited_and_nothing_stays_behind(folder_of: FolderOf, tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", ["app/handlers/startup.py", "app/handlers/stock.py"])
+def test_time_is_limited_and_nothing_stays_behind(
+    folder_of: FolderOf, tmp_path: Path, file: str
+) -> None:
     folder = folder_of("dan")
     beat = tmp_path / "beat"
     child = (
         f"import time; [(open({str(beat)!r}, 'w').close(), time.sleep(0.1)) for _ in range(600)]"
     )
-    with (folder / "app" / "handlers" / "startup.py").open("a", encoding="utf-8") as file:
-        file.write(
+    with (folder / file).open("a", encoding="utf-8") as code:
+        code.write(
             f"import subprocess, sys, time\nsubprocess.Popen([sys.executable, '-c', {child!r}])\n"
         )
-        file.write("time.sleep(600)\n")
+        code.write("time.sleep(600)\n")
 
     start = time.monotonic()
-    grades = grade_folder(folder, 5)
+    cells = grade_folder(folder, 5)
 
     assert time.monotonic() - start < 30
-    assert grades.notes == ["stopped after 5 seconds"]
+    assert f"app/ doesn't start. {file}, line " in cells["note"]
+    assert "doesn't come back" in cells["note"]
     assert beat.exists()
     time.sleep(0.5)
     beat.unlink()
@@ -128,35 +123,40 @@ def test_the_environment_is_cleared(folder_of: FolderOf, monkeypatch: pytest.Mon
     with (folder / "app" / "handlers" / "startup.py").open("a", encoding="utf-8") as file:
         file.write("import os\nassert 'A_SECRET' not in os.environ, 'seen'\n")
 
-    assert grade_folder(folder, 120).notes == []
+    assert grade_folder(folder, 120)["note"] == ""
     assert os.environ["A_SECRET"]
 
 
 def test_the_table_of_a_class(
     folder_of: FolderOf, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folders = [folder_of("fay"), tmp_path / "nobody", tmp_path / "=gus"]
+    folders = [folder_of("fay"), tmp_path / "nobody", tmp_path / "=\u65e5\u672c"]
     folders[2].mkdir()
     shutil.copy(folders[0] / "answers.toml", folders[2])
     edit(folders[2] / "answers.toml", 'q1 = "C"', 'q1 = "A"')
     edit(folders[2] / "answers.toml", 'q3 = "B"', 'q3 = ""')
+    output = tmp_path / "grades.csv"
 
-    assert grade(folders, 120) == 0
+    assert grade(folders, output, 120) == 0
 
-    output = capsys.readouterr()
-    rows = list(csv.DictReader(io.StringIO(output.out)))
-    assert [row["folder"] for row in rows] == [str(folder) for folder in folders]
-    assert [row["quiz"] for row in rows] == ["6", "0", "2"]
+    assert output.read_bytes().startswith(b"\xef\xbb\xbf")  # so Excel takes it for UTF-8
+    with output.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["folder"] for row in rows] == ["fay", "nobody", "'=\u65e5\u672c"]
+    assert [row["quiz"] for row in rows] == ["9", "", "5"]
     assert [row["exercise3"] for row in rows] == ["right", "not run", "not run"]
-    assert rows[1]["note"] == "there is no such folder"
-    assert rows[2]["note"].startswith("could not be tested: ")
-    assert output.err.startswith(WARNING)
-    assert counts(output.err, "q1") == ["1 A", "0 B", "1 C", "0 D"]
-    assert counts(output.err, "q3") == ["0 A", "1 B", "0 C", "0 D", "1 no"]
+    assert rows[1]["note"].startswith("there's no such folder")
+    assert rows[2]["note"] == "could not be tested: app is missing"
+    said = capsys.readouterr().out
+    assert said.startswith(WARNING)
+    assert counts(said, "q1") == ["1 A", "0 B", "1 C", "0 D", "1 no"]
+    assert counts(said, "q3") == ["0 A", "1 B", "0 C", "0 D", "2 no"]
+    with pytest.raises(LessonError, match="can't be written"):
+        grade(folders, tmp_path, 120)
 
 
 def test_a_cell_is_no_formula() -> None:
-    assert [_inert(cell) for cell in ("=1+1", "@a", "ana")] == ["'=1+1", "'@a", "ana"]
+    assert [inert(cell) for cell in ("=1+1", "@a", "ana")] == ["'=1+1", "'@a", "ana"]
 
 
 def counts(output: str, question: str) -> list[str]:

@@ -1,9 +1,12 @@
 """The watched app as `fastapi dev` serves it: what the page may ask, and how it stops."""
 
+import json
 import os
+import shutil
 import signal
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,9 +22,9 @@ from websockets.sync.client import ClientConnection, connect
 import lesson
 from app.events import Event
 from app.main import app as inner
-from lesson import quiz
+from lesson import course
 from lesson.api import LARGEST_BODY
-from lesson.live import watched
+from lesson.live import Watched
 from support.processes import Server
 
 ROOT = Path(lesson.__file__).parent.parent
@@ -33,12 +36,12 @@ signals = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no sig
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient]:
     """The app, watched, with a history of its own."""
-    with TestClient(watched(inner, tmp_path), base_url="http://127.0.0.1:8000") as client:
+    with TestClient(Watched(inner, tmp_path), base_url="http://127.0.0.1:8000") as client:
         yield client
 
 
 def test_the_page_allows_no_script_but_its_own(client: TestClient) -> None:
-    for path in ("", "/page.css", "/page.js", "/forms.js", "/icon.svg", "/steps", "/about"):
+    for path in ("", "/page.css", "/page.js", "/icon.svg", "/steps", "/about"):
         response = client.get(f"/lesson{path}")
         assert response.status_code == 200, path
         policy = response.headers["content-security-policy"]
@@ -66,33 +69,48 @@ def test_an_event_is_sent_as_its_class_checks_it(client: TestClient, emitted: li
 
 
 @pytest.mark.parametrize("name", ["Startup", "Shutdown", "Event", "Nothing"])
-def test_some_events_are_not_offered(client: TestClient, emitted: list[Event], name: str) -> None:
+def test_some_events_cannot_be_sent(client: TestClient, emitted: list[Event], name: str) -> None:
     assert client.post("/lesson/events", json={"type": name, "fields": {}}).status_code == 404
-    offered = [e["name"] for e in client.get("/lesson/about").json()["events"] if e["schema"]]
-    assert name not in offered
-    assert "OrderPlaced" in offered
     assert emitted == []
 
 
-def test_the_quiz_is_graded_by_the_server_alone(client: TestClient) -> None:
+@pytest.fixture
+def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of answers.toml, which the page writes into."""
+    copy = tmp_path / "answers.toml"
+    shutil.copy(course.ANSWERS, copy)
+    write, read = course.write_answer, course.read_answers
+    monkeypatch.setattr(course, "write_answer", lambda id_, text: write(id_, text, copy))
+    monkeypatch.setattr(course, "read_answers", lambda path=copy: read(path))
+    return copy
+
+
+def test_the_quiz_is_graded_by_the_server_alone(client: TestClient, answers: Path) -> None:
     about = client.get("/lesson/about")
-    assert [question["id"] for question in about.json()["questions"]] == [
-        question.id for question in quiz.load()
-    ]
-    for question in quiz.load():
-        asked = question, question.because
-        for one in asked:
-            if one is None:
-                continue
-            for choice in one.choices:
-                assert choice.why not in about.text
-                said = client.post("/lesson/quiz", json={"id": one.id, "letter": choice.letter})
-                right = choice.letter == one.right
-                assert said.json()["state"] == ("right" if right else "wrong")
-                assert said.json()["sentence"] == choice.why
+    questions = course.questions()
+    assert [asked["id"] for asked in about.json()["questions"]] == [each.id for each in questions]
+    for question in questions:
+        for choice in question.choices:
+            assert choice.why not in about.text
+            sent = {"id": question.id, "text": choice.letter}
+            said = client.post("/lesson/answers", json=sent).json()
+            state = "right" if choice.letter == question.right else "wrong"
+            assert said == {"state": state, "sentence": choice.why, "problem": ""}
+            written = tomllib.loads(answers.read_text(encoding="utf-8"))
+            assert written["quiz"][question.id] == choice.letter
     assert '"right"' not in about.text
-    assert client.post("/lesson/quiz", json={"id": "q1", "letter": ""}).json()["state"] == "not yet"
-    assert client.post("/lesson/quiz", json={"id": "q99", "letter": "A"}).status_code == 404
+    said = client.post("/lesson/answers", json={"id": "q1", "text": ""}).json()
+    assert said["state"] == "not yet"
+    said = client.post("/lesson/answers", json={"id": "q99", "text": "A"}).json()
+    assert said["problem"] == "There's no question q99."
+
+
+def test_what_cannot_be_saved_says_so(client: TestClient, answers: Path) -> None:
+    answers.write_text("[quiz]\nq1 = C\n", encoding="utf-8")
+    said = client.post("/lesson/answers", json={"id": "q1", "text": "C"}).json()
+    assert said["state"] == "right"
+    assert said["problem"].startswith("answers.toml, line 2")
+    assert client.get("/lesson/about").json()["problem"].startswith("answers.toml, line 2")
 
 
 FOREIGN = [
@@ -125,6 +143,9 @@ def test_a_foreign_page_gets_nothing(
         {"origin": "http://127.0.0.1:8000"},
         {"host": "localhost:8000", "origin": "http://localhost:8000"},
         {"host": "[::1]:8000", "origin": "http://[::1]:8000"},
+        {"host": "8000-me.ws.gitpod.io", "origin": "https://8000-me.ws.gitpod.io"},
+        {"host": "learn.example:80", "origin": "https://learn.example"},
+        {"host": "127.0.0.1:8000", "origin": "https://learn.example"},
         {
             "host": "localhost:8000",
             "x-forwarded-host": "name-8000.app.github.dev",
@@ -132,11 +153,32 @@ def test_a_foreign_page_gets_nothing(
         },
     ],
 )
-def test_the_own_page_gets_all(client: TestClient, headers: dict[str, str]) -> None:
+def test_the_own_page_gets_all(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, headers: dict[str, str]
+) -> None:
+    monkeypatch.setenv("LESSON_HOSTS", "other.example, learn.example")
     body = {"type": "OrderPlaced", "fields": ORDER}
     assert client.post("/lesson/events", json=body, headers=headers).status_code == 200
     with client.websocket_connect("ws://127.0.0.1:8000/lesson/live", headers=headers) as live:
         assert live.receive_json()["running"] == []
+
+
+@pytest.mark.parametrize("headers", FOREIGN[:3])
+def test_a_refusal_says_what_to_do(client: TestClient, headers: dict[str, str]) -> None:
+    said = client.get("/lesson", headers=headers)
+    name = (headers.get("origin") or f"//{headers.get('host')}").split("/")[-1].partition(":")[0]
+    assert said.status_code == 403
+    assert f"LESSON_HOSTS={name} in its environment" in said.text
+
+
+def test_behind_a_proxy_that_takes_a_path_away(tmp_path: Path) -> None:
+    watched_app = Watched(inner, tmp_path)
+    with TestClient(watched_app, "http://127.0.0.1:8000", root_path="/api") as client:
+        assert "Watch your events" in client.get("/api/lesson").text
+        client.get("/api/")
+        assert client.get("/api/lesson/steps").json()[-1]["detail"] == "GET /"
+        with client.websocket_connect("ws://127.0.0.1:8000/api/lesson/live") as live:
+            assert live.receive_json()["state"] == "running"
 
 
 def test_bodies_are_bounded(client: TestClient) -> None:
@@ -162,9 +204,9 @@ def test_live_tells_what_is_new(client: TestClient) -> None:
 SERVED = """
 from pathlib import Path
 from app.main import app as inner
-from lesson.live import watched
+from lesson.live import Watched
 
-app = watched(inner, Path(__file__).parent / "steps")
+app = Watched(inner, Path(__file__).parent / "steps")
 """
 
 Serve = Callable[..., Server]
@@ -204,6 +246,19 @@ def closed_with(page: ClientConnection) -> int | None:
         return closed.rcvd.code if closed.rcvd else None
 
 
+def last_row(page: ClientConnection) -> tuple[int | None, str, str]:
+    """Return the code with which the server closes, and the last that it said before."""
+    steps: list[dict[str, Any]] = []
+    state = ""
+    try:
+        while True:
+            news = json.loads(page.recv(timeout=5))
+            steps, state = [*steps, *news["steps"]], news["state"]
+    except ConnectionClosed as closed:
+        code = closed.rcvd.code if closed.rcvd else None
+    return code, state, steps[-1]["handler_output"]
+
+
 @signals
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_it_stops_at_once_with_20_pages_open(serve: Serve, number: int) -> None:
@@ -213,7 +268,7 @@ def test_it_stops_at_once_with_20_pages_open(serve: Serve, number: int) -> None:
         pages = open_pages(server, 20, stack)
         server.send(number)
         server.wait(5)  # an open page would hold it for ever
-        assert {closed_with(page) for page in pages} == {1012}
+        assert {last_row(page) for page in pages} == {(1012, "stopped", "Prints 'Cleanup done'")}
     assert "Cleanup done" in server.printed()
     assert "Traceback" not in str(server)
     assert [row["step"] for row in serve().get("/lesson/steps")] == [1, 2, 3, 1]
@@ -247,12 +302,14 @@ def test_the_reload_is_not_held_up(serve: Serve, tmp_path: Path) -> None:
 
 
 @signals
-def test_several_workers_keep_apart(serve: Serve) -> None:
+def test_several_workers_keep_apart(serve: Serve, tmp_path: Path) -> None:
     server = serve("--workers", "2")
     for _ in range(10):
         server.get("/")
     server.stop(signal.SIGTERM)
 
-    rows = serve().get("/lesson/steps")
-    assert sum(row["detail"] == "GET /" for row in rows) == 10
-    assert [row["type"] for row in rows].count("Startup") == 3
+    files = (tmp_path / "steps").glob("*.jsonl")
+    runs = [file.read_text(encoding="utf-8") for file in files]
+    assert len(runs) == 2
+    assert [run.count('"App starts"') for run in runs] == [1, 1]
+    assert sum(run.count('"GET /"') for run in runs) == 10

@@ -13,9 +13,9 @@ from fastapi.testclient import TestClient
 from app.bus import emit, on
 from app.events import Event
 from app.main import app as inner
-from lesson import history, recorder
-from lesson.live import watched
-from lesson.tutorial import execution_table
+from lesson import recorder
+from lesson.course import execution_table
+from lesson.live import Watched
 
 COLUMNS = ["step", "event", "listener_action", "handler_output", "next_action"]
 
@@ -31,7 +31,7 @@ class Pong(Event):
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient]:
     """The app, watched, with a history of its own."""
-    with TestClient(watched(inner, tmp_path)) as client:
+    with TestClient(Watched(inner, tmp_path)) as client:
         yield client
 
 
@@ -47,7 +47,7 @@ def after_start(client: TestClient) -> list[dict[str, Any]]:
 
 def restart(folder: Path) -> list[dict[str, Any]]:
     """Return the steps that a new run finds in `folder`, without its own."""
-    with TestClient(watched(FastAPI(), folder)) as client:
+    with TestClient(Watched(FastAPI(), folder)) as client:
         return steps(client)
 
 
@@ -59,7 +59,7 @@ def app_with(path: str, handler: Any) -> FastAPI:
 
 
 def test_rows_are_those_of_the_table(tmp_path: Path) -> None:
-    with TestClient(watched(inner, tmp_path)) as client:
+    with TestClient(Watched(inner, tmp_path)) as client:
         client.get("/")
         one, two = steps(client)
     three = restart(tmp_path)[-1]
@@ -109,7 +109,7 @@ def test_every_listener_has_a_row(tmp_path: Path) -> None:
     async def ping() -> None:
         await emit(Ping(text="x" * 500))
 
-    watched_app = watched(app_with("/", ping), tmp_path)
+    watched_app = Watched(app_with("/", ping), tmp_path)
     with TestClient(watched_app, raise_server_exceptions=False) as client:
         assert client.get("/").status_code == 500
         request, first, second, third = steps(client)
@@ -136,7 +136,7 @@ def test_what_runs_after_the_response_has_its_request_as_cause(tmp_path: Path) -
     async def route(tasks: BackgroundTasks) -> None:
         tasks.add_task(emit, Ping())
 
-    with TestClient(watched(app_with("/", route), tmp_path)) as client:
+    with TestClient(Watched(app_with("/", route), tmp_path)) as client:
         client.get("/")
         request, event = steps(client)
 
@@ -156,17 +156,22 @@ def test_a_request_that_no_handler_takes_says_so(client: TestClient) -> None:
 
 
 def test_memory_and_file_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "LINES", 25)
-    monkeypatch.setattr(recorder, "MEMORY", 20)
-    monkeypatch.setattr(recorder, "AT_ONCE", 1000)
-    with TestClient(watched(inner, tmp_path)) as client:
+    monkeypatch.setattr(recorder, "LINES", 25)
+    monkeypatch.setattr(recorder, "RECENT", 20)
+    url = "http://127.0.0.1:8000"
+    with TestClient(Watched(inner, tmp_path), base_url=url) as client:
+        client.get("/")
         for _ in range(60):
-            client.get("/")
+            client.post("/orders", json={"item": "tea", "quantity": 1})
         kept = steps(client)
+        with client.websocket_connect("ws://127.0.0.1:8000/lesson/live") as live:
+            counted = live.receive_json()["calls"]
 
-    assert len(kept) == 21
-    assert kept[0]["type"] == "Startup"  # row 1 stays
-    assert kept[-1]["sequence"] == 61
+    assert len(kept) == 22
+    assert [kept[0]["type"], kept[1]["detail"]] == ["Startup", "GET /"]  # the last ones of each
+    assert kept[-1]["sequence"] == 122
+    names = "place_order", "send_receipt"
+    assert [counted[f"app.handlers.orders.{name}"] for name in names] == [60, 60]
     [file] = tmp_path.glob("*.jsonl")
     assert len(file.read_text(encoding="utf-8").splitlines()) <= 25
 
@@ -179,61 +184,94 @@ def test_what_a_person_does_is_written_at_once(client: TestClient, tmp_path: Pat
     assert file.read_text(encoding="utf-8").count("\n") == 3
 
 
-def test_a_burst_is_written_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder, "SECOND", 60)
-    with TestClient(watched(inner, tmp_path)) as client:
-        for number in range(3 * recorder.AT_ONCE):
-            client.get(f"/{number}")
-        [file] = tmp_path.glob("*.jsonl")
-        assert file.read_text(encoding="utf-8").count("\n") == recorder.AT_ONCE
-
-    assert len(restart(tmp_path)) == 3 * recorder.AT_ONCE + 2  # and Startup and Shutdown
-
-
-def test_a_load_test_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder, "SECOND", 60)
-    monkeypatch.setattr(recorder, "MEMORY", 30)
-    monkeypatch.setattr(recorder, "A_SECOND", 30)
-    with TestClient(watched(inner, tmp_path), base_url="http://127.0.0.1:8000") as client:
-        for _ in range(40):
-            client.post("/orders", json={"item": "tea", "quantity": 1})
-        client.post("/orders", json={})  # refused: its handler is not called
-        kept = steps(client)
-        with client.websocket_connect("ws://127.0.0.1:8000/lesson/live") as live:
-            counted = live.receive_json()["calls"]
-
-    # 20 are written at once, 30 wait for the end of the second, and so does what began before.
-    assert [kept[0]["type"], len(kept), kept[-1]["sequence"]] == ["Startup", 31, 51]
-    names = "place_order", "send_receipt"
-    assert [counted[f"app.handlers.orders.{name}"] for name in names] == [40, 40]
-    assert restart(tmp_path)[-1]["type"] == "Shutdown"
-
-
 def test_a_torn_line_is_survived(tmp_path: Path) -> None:
-    with TestClient(watched(inner, tmp_path)) as client:
+    with TestClient(Watched(inner, tmp_path)) as client:
         client.get("/")
     [file] = tmp_path.glob("*.jsonl")
     text = file.read_text(encoding="utf-8")
     file.write_text(text[:-40], encoding="utf-8")  # as kill -9 may leave it
-    (tmp_path / "0.jsonl").write_bytes(b'\xff\xfe nonsense\n5\n{"sequence": "?"}\n')
 
     assert [step["type"] for step in restart(tmp_path)] == ["Startup", "request"]
+    nonsense = b'\xff\xfe nonsense\n5\n{"sequence": "?"}\n'
+    (tmp_path / "30000101T000000.000000-1.jsonl").write_bytes(nonsense)
+    assert restart(tmp_path) == []
 
 
-def test_only_the_last_runs_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(history, "RUNS", 2)
-    for _ in range(4):
-        with TestClient(watched(inner, tmp_path)) as client:
+def test_only_the_last_run_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorder, "RUNS", 3)
+    for _ in range(6):
+        with TestClient(Watched(inner, tmp_path)) as client:
             runs = {step["run"] for step in steps(client)}
 
-    assert len(runs) == 3  # the last two and this one
-    assert len(list(tmp_path.glob("*.jsonl"))) == 3
+    assert len(runs) == 2  # the last one and this one
+    assert len(list(tmp_path.glob("*.jsonl"))) == 4  # other processes may have theirs here
+
+
+def test_what_browsers_ask_for_by_themselves_is_no_step(tmp_path: Path) -> None:
+    app = app_with("/{path:path}", lambda path: path)  # a route of the app that answers all
+    with TestClient(Watched(app, tmp_path)) as client:
+        for path in (
+            "/favicon.ico",
+            "/apple-touch-icon.png",
+            "/.well-known/appspecific/com.chrome.devtools.json",
+            "/site.webmanifest",
+        ):
+            assert client.get(path).status_code == 200
+        client.get("/favicon.html")
+        assert [step["detail"] for step in steps(client)] == ["GET /favicon.html"]
+
+
+def test_row_2_is_what_a_route_of_the_app_answered(client: TestClient) -> None:
+    client.get("/")
+    client.post("/orders", json={})
+    for path in ("/nowhere", "/docs", "/openapi.json"):
+        client.get(path)
+    client.options("/")
+
+    rows = {step["detail"]: step["step"] for step in after_start(client)}
+    assert rows == {
+        "GET /": 2,
+        "POST /orders": 2,
+        "GET /nowhere": None,
+        "GET /docs": None,
+        "GET /openapi.json": None,
+        "OPTIONS /": None,
+    }
+
+
+@pytest.mark.usefixtures("empty_bus")
+def test_what_json_cannot_hold_stops_nothing(tmp_path: Path) -> None:
+    class Broken(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    @on(Ping)
+    async def fails(event: Ping) -> None:
+        print("a\ud800b", file=Sink())
+        raise Broken
+
+    @on(Ping)
+    async def returns(event: Ping) -> str:
+        return "\ud800" * 300
+
+    async def ping() -> None:
+        with pytest.raises(ExceptionGroup):
+            await emit(Ping.model_construct(text="\ud800"))
+
+    with TestClient(Watched(app_with("/", ping), tmp_path)) as client:
+        assert client.get("/").status_code == 200
+        assert [step["type"] for step in steps(client)] == ["request", "Ping", "Ping"]
+
+
+class Sink:
+    def write(self, text: str) -> int:
+        return len(text)
 
 
 def test_a_full_disk_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("", encoding="utf-8")
-    with TestClient(watched(inner, blocked)) as client:
+    with TestClient(Watched(inner, blocked)) as client:
         assert client.get("/").status_code == 200
         assert len(steps(client)) == 2
 

@@ -18,6 +18,7 @@ let cameBack = false;
 let paused = false;
 let waiting = 0; // steps that came while paused
 let quietSince = Date.now();
+let wasIdle = false;
 let unsaid = []; // steps that a screen reader hasn't been told of
 
 const clock = (time) => new Date(time).toLocaleTimeString([], { hour12: false });
@@ -29,6 +30,7 @@ const process = (run) => `process ${run.split("-").at(-1)}`;
 const mine = () => steps.filter((step) => step.run === now.run);
 const before = () => steps.filter((step) => step.run !== now.run);
 const shutdowns = (run) => run.filter((step) => step.type === "Shutdown");
+const inOrder = (a, b) => (a.run === b.run ? a.sequence - b.sequence : a.run < b.run ? -1 : 1);
 const say = (text) => { $("#announce").textContent = text; };
 
 function el(tag, attributes = {}, ...children) {
@@ -63,9 +65,8 @@ async function api(path, sent) {
   const json = { method: "POST", headers: { "Content-Type": "application/json" }, body: sent };
   const response = await fetch(at(path), sent === undefined ? {} : json);
   const text = await response.text();
-  let data = null;
-  try { data = JSON.parse(text); } catch { /* an answer that isn't JSON is shown as it is */ }
-  return { ok: response.ok, status: response.status, text, data };
+  const isJSON = response.headers.get("content-type")?.includes("json");
+  return { ok: response.ok, status: response.status, text, data: isJSON ? JSON.parse(text) : null };
 }
 
 // The connection comes back by itself, and says truthfully where the server is.
@@ -99,10 +100,10 @@ async function askWhy() {
 
 async function receive(news, opened) {
   const known = new Set(steps.map(key));
+  news.steps.sort(inOrder);
   const added = now.run ? news.steps.filter((step) => !known.has(key(step))) : [];
   cameBack = opened ? cameBack : Boolean(now.run) && now.run !== news.run;
-  const all = opened ? [...steps, ...news.steps] : news.steps;
-  all.sort((a, b) => (a.run === b.run ? a.sequence - b.sequence : a.run < b.run ? -1 : 1));
+  const all = (opened ? [...steps, ...news.steps] : news.steps).sort(inOrder);
   const latest = new Map(all.map((step) => [`${step.run} ${step.type} ${step.listener}`, step]));
   const kept = new Set([...latest.values(), ...all.slice(-3 * SHOWN)]); // under load there are thousands
   steps = all.filter((step) => kept.has(step));
@@ -119,12 +120,11 @@ async function refresh() {
   const { ok, data } = await api("lesson/about").catch(() => ({}));
   if (!ok && connection === "live") connection = "unread";
   if (!ok) return showState();
-  const differs = (...parts) => parts.some((part) => JSON.stringify(about[part]) !== JSON.stringify(data[part]));
-  const [asks, forms] = [differs("predictions", "questions", "problem"), differs("events", "routes")];
+  const asked = ({ predictions, questions, problem }) => JSON.stringify([predictions, questions, problem]);
+  const asksAnew = asked(about) !== asked(data);
   about = data;
   put($("#title"), about.title);
-  if (asks) showQuestions();
-  if (forms) showForms();
+  if (asksAnew) showQuestions();
   if (!paused) show([]);
 }
 
@@ -149,12 +149,14 @@ function sentence() {
   if (connection === "live" && now.state !== "running") {
     return ["stopping", "Shutting down:", labels ? `${labels} still runs.` : "the shutdown is complete."];
   }
-  if (connection === "live" && paused) return ["paused", "Paused.", waiting ? `${plural(waiting, "new step")} to show.` : "Nothing new."];
+  const news = waiting ? `${plural(waiting, "new step")} to show.` : "Nothing new.";
+  if (connection === "live" && paused) return ["paused", "Paused.", news];
   if (connection === "live" && labels) return ["running", "Running:", labels];
   if (connection === "live") {
     const quiet = Math.max(0, Math.floor((Date.now() - quietSince) / 1000));
     const row3 = shutdowns(before()).at(-1)?.handler_output;
-    const last = row3 ? `Row 3 of the last run: ${row3}.` : `The last run was killed, or it crashed: ${KILLED}.`;
+    const why = now.handled ? "still runs, was killed, or crashed" : "was killed, or it crashed"; // another instance?
+    const last = row3 ? `Row 3 of the last run: ${row3}.` : `The last run ${why}: ${KILLED}.`;
     return ["idle", "Idle:", `nothing runs; quiet for ${quiet} s.${cameBack ? ` The app is back. ${last}` : ""}`];
   }
   return {
@@ -178,24 +180,25 @@ function showState() {
   put($("#state span"), text);
   if (told !== connection) say(`${name} ${text}`);
   told = connection;
-  if (!paused) showIdle();
+  if (!paused && wasIdle !== isIdle()) showRows();
 }
 
 function cells(step, event = step.event) {
   const output = [step.handler_output.replace(/^Fails: /, "")];
   if (step.failed) output.unshift(mark("failed", "failed"), " ");
-  return [cell("Event", event, small(step.detail)), cell("Listener Action", step.listener_action),
-    cell("Handler Output", ...output), cell("Next Action", step.next_action)];
+  const texts = [[event, small(step.detail)], [step.listener_action], output, [step.next_action]];
+  return LABELS.map((label, index) => cell(label, ...texts[index]));
 }
 
 function filled(number, step, event) {
-  const when = step.run === now.run ? ["done", `at ${clock(step.time)}`] : ["earlier", `last run, ${clock(step.time)}`];
-  return line(head(String(number), mark(...when)), ...cells(step, event));
+  const when = `${step.run === now.run ? "at" : "last run,"} ${clock(step.time)}`;
+  return line(head(String(number), mark(step.run === now.run ? "done" : "earlier", when)), ...cells(step, event));
 }
 
-function empty(number, text) {
-  const row = line(head(String(number), mark("open", text)), ...LABELS.map((label) => cell(label, text)));
-  row.classList.add("empty");
+function plain(number, state, word, ...texts) {
+  const said = LABELS.map((label, index) => cell(label, texts[index] ?? word));
+  const row = line(head(String(number), mark(state, word)), ...said);
+  row.classList.toggle("empty", state === "open");
   return row;
 }
 
@@ -209,19 +212,18 @@ function rowSteps(number) {
 
 function showRows() {
   const rows = [1, 2, 3].flatMap((number) => {
-    const none = number === 3 && connection === "killed" ? KILLED : "not yet";
-    const found = rowSteps(number);
-    return found.length ? found.map((step) => filled(number, step)) : [empty(number, none)];
+    const found = rowSteps(number).map((step) => filled(number, step));
+    const none = number === 3 && connection === "killed" ? ["none", "none", "none", KILLED] : ["not yet"];
+    return found.length ? found : [plain(number, "open", ...none)];
   });
-  const idle = empty(4, "not now");
-  idle.id = "idle";
+  wasIdle = isIdle();
+  const idle = ["done", "now", "No event", "No listener triggered", "No action", "Idle state"];
   const own = about.rows.map((row) => {
     const names = row["Listener Action"].match(/\w+/g) ?? [];
     const step = mine().filter((each) => each.listener && names.includes(short(each.listener))).at(-1);
-    return step ? filled(row.Step, step, row.Event) : empty(row.Step, "not yet");
+    return step ? filled(row.Step, step, row.Event) : plain(row.Step, "open", "not yet");
   });
-  fill($("#rows"), [...rows, idle, ...own]);
-  showIdle();
+  fill($("#rows"), [...rows, plain(4, ...(wasIdle ? idle : ["open", "not now"])), ...own]);
 }
 
 // Row 4 is a state and not an event: it holds between events.
@@ -230,27 +232,19 @@ function isIdle() {
   return connection === "live" && now.state === "running" && quiet;
 }
 
-function showIdle() {
-  const row = $("#idle");
-  if (!row) return;
-  const words = isIdle() ? ["No event", "No listener triggered", "No action", "Idle state"] : Array(4).fill("not now");
-  row.classList.toggle("empty", !isIdle());
-  row.querySelector(".mark").className = `mark ${isIdle() ? "done" : "open"}`;
-  put(row.querySelector(".mark"), isIdle() ? "now" : "not now");
-  row.querySelectorAll("td div").forEach((node, index) => put(node, words[index]));
-}
-
 function showTracker() {
   const shown = [1, 2, 3].map((number) => rowSteps(number).at(-1));
-  const notes = shown.map((step) => small(!step ? "" : step.run !== now.run ? "last run" : step.step === 2 ? step.detail : ""));
-  const message = ({ value }) => {
-    try { return JSON.stringify(JSON.parse(value).message ?? JSON.parse(value)); } catch { return JSON.stringify(value); }
+  const none = (step) => (step ? code("None") : mark("open", "not yet"));
+  const output = (text) => { // a JSON answer's message, if it has one
+    try { return JSON.parse(text).message ?? JSON.parse(text); } catch { return text; }
   };
-  const row = (name, pick) => line(head(code(name)), cell("Start", code("None")),
-    ...shown.map((step, index) => cell(`After Step ${index + 1}`,
-      step ? code(step.value === null && pick === message ? "None" : pick(step)) : mark("open", "not yet"), notes[index].cloneNode(true))),
-    cell("Final", shown[2] ? code("None") : mark("open", "not yet"), notes[2].cloneNode(true)));
-  fill($("#variables"), [row("event", (step) => JSON.stringify(step.type.toLowerCase())), row("handler_output", message)]);
+  const held = (step, text) => (step && text !== null ? code(JSON.stringify(text)) : none(step));
+  const note = (step) => small(!step ? "" : step.run !== now.run ? "last run" : step.step === 2 ? step.detail : "");
+  const row = (name, value) => line(head(code(name)), cell("Start", code("None")),
+    ...shown.map((step, index) => cell(`After Step ${index + 1}`, held(step, step && value(step)), note(step))),
+    cell("Final", none(shown[2]), note(shown[2])));
+  const event = row("event", (step) => step.type.toLowerCase());
+  fill($("#variables"), [event, row("handler_output", (step) => output(step.value))]);
 }
 
 function showLog() {
@@ -258,14 +252,16 @@ function showLog() {
   const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
   const focused = box.contains(document.activeElement) && document.activeElement.ariaLabel;
   const shown = steps.slice(-SHOWN);
-  fill($("#log"), shown.flatMap((step, index) => (step.run === shown[index - 1]?.run ? [logRow(step)] : [runRow(step.run), logRow(step)])));
+  const first = (step, index) => step.run !== shown[index - 1]?.run;
+  fill($("#log"), shown.flatMap((step, index) => [...(first(step, index) ? [runRow(step.run)] : []), logRow(step)]));
   if (focused) $$("#log button").find((button) => button.ariaLabel === focused)?.focus();
   if (atEnd) box.scrollTop = box.scrollHeight;
 }
 
 function runRow(run) {
   const text = `${run === now.run ? "This run" : "The last run"}: ${process(run)}`;
-  return el("tr", { role: "row", class: "run" }, el("th", { scope: "rowgroup", colspan: "6", role: "rowheader", text }));
+  const heading = el("th", { scope: "rowgroup", colspan: "6", role: "rowheader", text });
+  return el("tr", { role: "row", class: "run" }, heading);
 }
 
 function logRow(step) {
@@ -285,7 +281,8 @@ function again(step) {
   const sent = JSON.stringify({ type: step.type, fields: step.fields });
   const onclick = get ? () => fetch(at(step.detail.slice(4))) : () => api("lesson/events", sent);
   if (!get && (!step.fields || ["Startup", "Shutdown"].includes(step.type))) return "";
-  return el("button", { type: "button", "aria-label": `Send no. ${step.sequence} again: ${step.event}`, text: "Again", onclick });
+  const label = `Send no. ${step.sequence} again: ${step.event}`;
+  return el("button", { type: "button", "aria-label": label, text: "Again", onclick });
 }
 
 function showListeners() {
@@ -295,7 +292,7 @@ function showListeners() {
     const called = count ? plural(count, "time") : mark("open", "waits, 0 times");
     return line(head(name, small(detail)), cell("Listener", ...who), cell("Called", listener ? called : ""));
   };
-  const routes = about.routes.map((route) => row("User sends request", `${route.method} ${route.path}`, route.listener));
+  const routes = about.routes.map((route) => row("User sends request", route.name, route.listener));
   const listeners = (event) => (event.listeners.length ? event.listeners : [null]);
   const events = about.events.flatMap((event) => listeners(event).map((each) => row(event.name, event.about, each)));
   fill($("#who"), [...routes, ...events]);
@@ -305,25 +302,30 @@ function showListeners() {
 function showInstances() {
   const handled = now.handled ?? [];
   for (const node of $$("#instances, nav [href='#instances']")) node.hidden = !now.handled;
-  const counts = new Map([[now.run, 0]]);
-  for (const { run } of handled) counts.set(run, (counts.get(run) ?? 0) + 1);
-  const shares = [...counts].map(([run, count]) => `${process(run)}${run === now.run ? " (this page)" : ""} handled ${count}`);
-  put($("#shares"), `Of the last ${handled.length}, ${shares.join(", ")}.`);
-  fill($("#handled"), [...handled].reverse().map((step) => line(head(step.type, small(step.detail)), cell("Listener", code(short(step.listener))),
-    cell("Instance", mark(step.run === now.run ? "done" : "open", process(step.run)), small(step.sent_by ? `sent by process ${step.sent_by}` : "")),
+  const runs = [...new Set([now.run, ...handled.map(({ run }) => run)])];
+  const share = (run) => `${process(run)} handled ${handled.filter((step) => step.run === run).length}`;
+  put($("#shares"), `This page: ${process(now.run)}. Of the last ${handled.length}, ${runs.map(share).join(", ")}.`);
+  fill($("#handled"), handled.map((step) => line(head(step.type, small(step.detail)),
+    cell("Listener", code(short(step.listener))),
+    cell("Instance", mark(step.run === now.run ? "done" : "open", process(step.run)),
+      small(step.sent_by ? `sent by process ${step.sent_by}` : "")),
     cell("Attempt", step.attempt > 1 ? mark("earlier", String(step.attempt)) : String(step.attempt ?? "")),
-    cells(step)[2], cell("When", clock(step.time)))));
+    cells(step)[2], cell("When", clock(step.time)))).reverse());
   $("#beyond").hidden = !now.beyond;
   if (now.beyond) showBeyond(now.beyond);
 }
 
 // It guides: it shows what was seen of BEYOND.md, and what to do next; it never does it.
 function showBeyond({ steps, dead_letters: letters, max_attempts: max }) {
-  put($("#letters"), letters.length ? `${plural(letters.length, "dead letter")}: ` + letters.map((step) => `${short(step.listener)} gave up ${step.detail} after ${plural(max, "attempt")}: ${step.handler_output}`).join("; ") + ". Mend the listener, then replay." : "None: no listener has given up an event.");
+  const about = (step) => `${short(step.listener)} gave up after ${plural(max, "attempt")}: ${step.handler_output} (${step.detail})`;
+  const said = `${plural(letters.length, "dead letter")}: ${letters.map(about).join("; ")}. Mend the listener, then replay.`;
+  put($("#letters"), letters.length ? said : "None: no listener has given up an event.");
   const open = steps.find((step) => !step.seen);
-  put($("#next"), open ? `Step ${open.number} of BEYOND.md: ${open.text}.` : "You've seen every step that shows here. BEYOND.md has the rest.");
-  const items = steps.map((step) => el("li", {}, mark(step.seen ? "right" : "open", step.seen ? "seen" : "not yet"), ` ${step.text}`));
-  const list = $("#beyond ol"); // written only when it differs, so that nothing is announced twice
+  const all = "You've seen every step that shows here. BEYOND.md has the rest.";
+  put($("#next"), open ? `Step ${open.number} of BEYOND.md: ${open.text}.` : all);
+  const state = (seen) => mark(seen ? "right" : "open", seen ? "seen" : "not yet");
+  const items = steps.map((step) => el("li", {}, state(step.seen), ` ${step.text}`));
+  const list = $("#beyond ol"); // written only when it differs
   if (list.textContent !== items.map((item) => item.textContent).join("")) list.replaceChildren(...items);
 }
 
@@ -361,56 +363,9 @@ setInterval(() => { // in batches, so that a screen reader can follow
   unsaid = [];
 }, 3000);
 
-// Forms and buttons that make something happen.
+// Buttons that make something happen.
 
 const NO_ANSWER = "The app doesn't answer; look at your terminal.";
-const fresh = (text) => text.replace(/[0-9a-f]{8}-[0-9a-f-]{27}/g, (id) => crypto.randomUUID?.() ?? id);
-
-function form(node, choices, chosen, send) {
-  const { choice, body } = node.elements;
-  const [result, value] = [node.querySelector(".result"), choice.value];
-  const current = () => choices.find((each) => each.name === choice.value);
-  choice.replaceChildren(...choices.map(({ name }) => el("option", { value: name, text: name })));
-  if (choices.some(({ name }) => name === value)) choice.value = value;
-  choice.onchange = () => {
-    body.value = fresh(current()?.sample ?? "");
-    body.parentElement.hidden = !current()?.sample;
-    if (current()) chosen(current());
-  };
-  choice.onchange();
-  node.onsubmit = async (event) => {
-    event.preventDefault();
-    try {
-      if (!body.parentElement.hidden) JSON.parse(body.value);
-      const [status, text, said] = await send(current(), body.value);
-      const errors = status === 422 ? [JSON.parse(text).detail].flat() : [];
-      body.ariaInvalid = String(status === 422);
-      result.textContent = errors.map(({ loc, msg }) => `${loc?.at(-1)}: ${msg}`).join("; ") || said;
-    } catch (error) {
-      body.ariaInvalid = String(error instanceof SyntaxError);
-      result.textContent = error instanceof SyntaxError ? `This must be JSON: ${error.message}` : NO_ANSWER;
-    }
-    say(result.textContent);
-  };
-}
-
-function showForms() {
-  const [request, emit] = [$("#request"), $("#emit")];
-  const routes = about.routes.map((route) => ({ ...route, name: `${route.method} ${route.path}` }));
-  form(request, routes, (route) => { request.elements.path.value = route.path; }, async (route, body) => {
-    const json = route.sample ? { headers: { "Content-Type": "application/json" }, body } : {};
-    const response = await fetch(at(request.elements.path.value), { method: route.method, ...json });
-    const text = await response.text();
-    return [response.status, text, `${response.status} ${text.slice(0, 300)}`];
-  });
-  const types = about.events.filter((event) => event.sample);
-  form(emit, types, (type) => put(emit.querySelector(".about"), type.about), async (type, body) => {
-    const { status, text, data } = await api("lesson/events", `{"type": ${JSON.stringify(type.name)}, "fields": ${body}}`);
-    const failed = data?.failures?.length ? `Emitted, and ${data.failures.join("; ")}` : "";
-    return [status, text, failed || (status === 200 ? "Emitted. Its rows are in the table of all steps." : `${status} ${text}`)];
-  });
-}
-
 function moment(number, act) {
   const button = $(`#moment-${number}`);
   const result = button.nextElementSibling;
@@ -429,13 +384,14 @@ moment(1, async () => {
   const called = async () => (await recorded()).filter((step) => step.detail === "GET /" && step.listener).length;
   const earlier = plural(await called(), "time");
   const { status } = await fetch(at("/"));
-  return `Before: called ${earlier}. The event occurred. Now: ${plural(await called(), "time")}. It answered ${status}.`;
+  const later = plural(await called(), "time");
+  return `Before: called ${earlier}. The event occurred. Now: ${later}. It answered ${status}.`;
 });
 
 moment(2, async () => {
   const earlier = new Set((await recorded()).map(key));
   const { status } = await api("orders", '{"item": "tea", "quantity": 1}');
-  if (now.handled) return `Answered ${status}. The broker delivers OrderPlaced to each listener, on one of the instances.`;
+  if (now.handled) return `Answered ${status}. The broker delivers OrderPlaced to each listener.`;
   const rows = (await recorded()).filter((step) => !earlier.has(key(step)) && step.type === "OrderPlaced");
   const names = rows.map((step) => (step.listener ? short(step.listener) : "nobody")).join(", ");
   return `Answered ${status}. One OrderPlaced made ${plural(rows.length, "row")}: ${names}.`;
@@ -445,7 +401,8 @@ moment(3, async (tell) => {
   const earlier = (await recorded()).length;
   for (let left = 5; left; left--) { tell(`Waiting. ${left} s left`); await pause(1000); }
   const added = (await recorded()).length - earlier;
-  return added ? `${plural(added, "step")} happened meanwhile.` : "Five seconds, no event, no row. No handler ran; the app waits.";
+  const nothing = "Five seconds, no event, no row. No handler ran; the app waits.";
+  return added ? `${plural(added, "step")} happened meanwhile.` : nothing;
 });
 
 $("#pause").onclick = () => {
@@ -496,8 +453,8 @@ function showPredictions() {
   $$(".prediction").forEach((node, index) => {
     const guess = node.querySelector("input").value.trim();
     const happened = outcome(about.predictions[index]);
-    put(node.querySelector(".compare"), !guess ? "Write your prediction, then see what happens."
-      : happened ? `You predicted: ${guess}. What happened: ${happened}` : "It hasn't happened yet. Make it happen, then compare.");
+    const told = happened ? `What happened: ${happened}` : "It hasn't happened yet. Make it happen, then compare.";
+    put(node.querySelector(".compare"), guess ? `You predicted: ${guess}. ${told}` : "Write your prediction first.");
   });
 }
 
@@ -536,8 +493,8 @@ function showAfter() {
 
 for (const table of $$("table")) {
   table.setAttribute("role", "table");
-  const width = (name) => (["Step", "When"].includes(name) ? "s" : null);
-  const heads = table.dataset.columns.split("|").map((text) => el("th", { scope: "col", role: "columnheader", "data-width": width(text), text }));
+  const heads = table.dataset.columns.split("|").map((text) => el("th", { scope: "col", role: "columnheader", text }));
+  heads.filter(({ textContent }) => ["Step", "When"].includes(textContent)).forEach((th) => th.classList.add("narrow"));
   table.append(el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...heads)));
 }
 setInterval(() => { if (connection === "live" && !paused) showState(); }, 1000);
