@@ -159,12 +159,12 @@ def connected() -> bool:
 def second_day(recorder: Recorder) -> dict[str, Any] | None:
     """Return what the page shows of BEYOND.md, None while no broker is connected."""
     # % if cookiecutter.broker != "none"
-    from lesson.beyond import look  # which isn't there without a broker
+    if connected():
+        from lesson.beyond import look  # which isn't there without a broker
 
-    return look(recorder) if connected() else None
-    # % else
-    return None
+        return look(recorder)
     # % endif
+    return None
 
 
 def handled(recorder: Recorder) -> list[Row]:

@@ -336,12 +336,12 @@ def published(event: Event) -> bool:
 def attempt_of(event: Event) -> int | None:
     """Return how often a broker has delivered `event` to the listener that has it in hand."""
     # % if cookiecutter.broker != "none"
-    from app.messaging.delivery import attempt_number  # which isn't there without a broker
+    if published(event):
+        from app.messaging.delivery import attempt_number  # which isn't there without a broker
 
-    return attempt_number.get(None) if published(event) else None
-    # % else
-    return None
+        return attempt_number.get(None)
     # % endif
+    return None
 
 
 def _note_route(now: Step, scope: Scope, status: int, body: bytes) -> None:
