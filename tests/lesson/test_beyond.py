@@ -247,22 +247,22 @@ def test_the_whole_day(day: Callable[[str], Day], browser: "Browser", name: str)
 
     # 4. A listener that always fails
     with reloaded(one, two):
-        today.writes("4", "app/handlers/parcels.py")
+        today.writes("4", "app/handlers/labels.py")
     today.types("4")
-    shows_soon(page, "#letters", "1 dead letter: pack_parcel gave up")
-    shows(page, "#letters", "after 5 attempts: Fails: RuntimeError: There are no boxes")
-    failed = [row for row in rows(one, "pack_parcel") if row["failed"]]
+    shows_soon(page, "#letters", "1 dead letter: print_label gave up")
+    shows(page, "#letters", "after 5 attempts: Fails: RuntimeError: There are no labels left")
+    failed = [row for row in rows(one, "print_label") if row["failed"]]
     assert [row["attempt"] for row in failed] == [1, 2, 3, 4, 5]
     listed = today.types("4", "uv run --env-file .env python -m app.messaging dead-letters")
-    assert "There are no boxes" in listed
+    assert "There are no labels left" in listed
     assert listed.endswith("Dead letters: 1\n")
     before = one.output().count("Receipt") + two.output().count("Receipt")
     with reloaded(one, two):
-        today.writes("4", "app/handlers/parcels.py")
+        today.writes("4", "app/handlers/labels.py")
     assert (
         today.types("4", "uv run --env-file .env python -m app.messaging replay") == "Replayed: 1\n"
     )
-    shows(page, "#handled tr:has-text('pack_parcel')", "Parcel 1 packed")
+    shows(page, "#handled tr:has-text('print_label')", "Label 1 printed")
     shows(page, "#letters", "None")
     assert one.output().count("Receipt") + two.output().count("Receipt") == before
     shows(page, "#next", "Step 5 of BEYOND.md")
@@ -277,16 +277,16 @@ def test_the_whole_day(day: Callable[[str], Day], browser: "Browser", name: str)
     shows_soon(page, "#next", "Step 7 of BEYOND.md")
 
     # 6. Which order is kept
-    one.until(lambda: "Parcel 2 packed" in outputs(one))
+    one.until(lambda: "Label 2 printed" in outputs(one))
     count = len(outputs(one))
     today.unplayed["6"] *= 2
     today.types("6")
     one.until(lambda: len(outputs(one)) == count + 6)
-    assert outputs(one)[-6:] != [f"Parcel {number} packed" for number in range(1, 7)]
+    assert outputs(one)[-6:] != [f"Label {number} printed" for number in range(1, 7)]
     assert two.stop(group=True) in (0, 130, -signal.SIGINT), two
     today.types("6")
     one.until(lambda: len(outputs(one)) == count + 12)
-    assert outputs(one)[-6:] == [f"Parcel {number} packed" for number in range(1, 7)]
+    assert outputs(one)[-6:] == [f"Label {number} printed" for number in range(1, 7)]
 
     # 7. Between "save" and "emit"
     between(today, one, name)
@@ -306,7 +306,7 @@ def test_the_part_without_signals(day: Callable[[str], Day], name: str) -> None:
     today.types("1")
     one.until(lambda: {row["process"] for row in rows(one, "send_receipt")}, 20)
     with reloaded(one, two):
-        today.writes("4", "app/handlers/parcels.py")
+        today.writes("4", "app/handlers/labels.py")
     today.types("4")
     dead_letters = today.block("4", "uv run")
     command, variables = today.command(dead_letters)
@@ -317,9 +317,9 @@ def test_the_part_without_signals(day: Callable[[str], Day], name: str) -> None:
         )
     )
     with reloaded(one, two):
-        today.writes("4", "app/handlers/parcels.py")
+        today.writes("4", "app/handlers/labels.py")
     assert today.types("4") == "Replayed: 1\n"
-    one.until(lambda: "Parcel 1 packed" in outputs(one))
+    one.until(lambda: "Label 1 printed" in outputs(one))
     between(today, one, name)
 
 
@@ -359,8 +359,8 @@ def reloaded(*instances: Server) -> Iterator[None]:
 
 
 def outputs(instance: Server) -> list[str]:
-    """Return what pack_parcel returned, in the order in which it was done."""
-    found = sorted(rows(instance, "pack_parcel"), key=lambda row: row["time"])
+    """Return what print_label returned, in the order in which it was done."""
+    found = sorted(rows(instance, "print_label"), key=lambda row: row["time"])
     return [row["value"] for row in found]
 
 
