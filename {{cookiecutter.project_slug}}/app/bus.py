@@ -1,12 +1,11 @@
-"""The event-emit helper: `on` registers a listener, `emit` calls the listeners of an event."""
+"""The event bus: `on` registers a listener, `emit` calls the listeners of an event."""
 
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
@@ -24,12 +23,11 @@ Listener = Callable[[Any], Any]  # takes the event; `async def` or `def`
 CallNext = Callable[[Event], Awaitable[Any]]
 
 registered: list[tuple[type[Event], Listener]] = []
-middleware: list["Middleware"] = []  # the first one is the outermost; use() adds one
+middleware: list["Middleware"] = []  # the first one is the outermost
 # % if cookiecutter.broker != "none"
 publish: Callable[[IntegrationEvent], Awaitable[None]] | None = None  # while a broker is connected
 # % endif
-_chain: ContextVar[tuple[Any, ...]] = ContextVar("chain", default=())  # the emits that led here
-_limiter = lru_cache(maxsize=128)(lambda loop, depth: CapacityLimiter(40))  # of threads
+_chain: ContextVar[Any] = ContextVar("chain", default=None)  # the emit that led here, see _circle
 
 
 class EndlessChain(RuntimeError):
@@ -37,7 +35,15 @@ class EndlessChain(RuntimeError):
 
 
 class Middleware:
-    """Sees what the bus does. Override what you need, then `with use(YourOwn()):`."""
+    """Sees what the bus does. Override what you need, then `with YourOwn():`."""
+
+    def __enter__(self) -> None:
+        middleware.append(self)
+        _calls.cache_clear()
+
+    def __exit__(self, *_: object) -> None:
+        middleware.remove(self)
+        _calls.cache_clear()
 
     def emitted(self, event: Event) -> None:
         """`event` was emitted; its listeners, if it has any, are called next."""
@@ -50,10 +56,12 @@ class Middleware:
 def on(event_type: type[E]) -> Callable[[Callable[[E], T]], Callable[[E], T]]:
     """Register the decorated function for events of `event_type` and of its subclasses.
 
-    Raises TypeError for what is no class of event and for what can't be called with just the
-    event, ValueError for a function that listens to `event_type` already.
+    Raises TypeError for what can't be an event or a listener, ValueError if it's registered already.
     """
-    _check_event_type(event_type, "@on takes a class of event, as in @on(OrderPlaced)")
+    if not (isinstance(event_type, type) and issubclass(event_type, Event)):
+        raise TypeError(f"@on takes a class of event, as in @on(OrderPlaced), not {event_type!r}.")
+    if hasattr(event_type, "__dataclass_fields__"):
+        raise TypeError(f"{event_type.__name__}: remove @dataclass; an Event is frozen already.")
 
     def register(listener: Callable[[E], T]) -> Callable[[E], T]:
         _check_listener(listener)
@@ -69,9 +77,9 @@ def on(event_type: type[E]) -> Callable[[Callable[[E], T]], Callable[[E], T]]:
 async def emit(event: Event) -> list[Any]:
     """Call the listeners of `event` one after the other; return what they returned, in order.
 
-    Raises ExceptionGroup when all were called and some failed, EndlessChain when listeners emit
-    in a circle, TypeError for what is no event.
+    Raises ExceptionGroup after all were called if some failed, EndlessChain, TypeError.
     """
+    calls = _calls(event_type := type(event))
     for each in middleware:
         each.emitted(event)
     # % if cookiecutter.broker != "none"
@@ -79,20 +87,20 @@ async def emit(event: Event) -> list[Any]:
         await publish(event)
         return []
     # % endif
-    event_type = type(event)
     outputs: list[Any] = []
     failures: tuple[Exception, ...] = ()
-    chain = _chain.get() + ((event_type, outputs),)  # noqa: RUF005 (half the time of unpacking)
-    if len(chain) > 12:
-        _refuse_circle(chain)
+    outer = _chain.get()
+    chain = (event_type, outputs, outer, outer[3] if outer else [])
+    if outer and (circle := _circle(chain, after=50)):
+        raise EndlessChain(circle)
     token = _chain.set(chain)
     try:
-        for call in _calls(event_type):
+        for call in calls:
             try:
                 outputs.append(await call(event))
             except BaseException as error:
                 if ending := _what_ends_emit(error):
-                    raise ending from None
+                    raise ending.with_traceback(None) from None  # one round is enough to read
                 name = name_of(listeners(event_type)[len(outputs)])
                 logging.getLogger(__name__).exception("%s failed on %s", name, event_type.__name__)
                 outputs.append(None)
@@ -111,12 +119,6 @@ def listeners(event_type: type[Event]) -> list[Listener]:
     return [listener for at, listener in enumerate(found) if listener not in found[:at]]
 
 
-def name_of(listener: Listener) -> str:
-    """Return the dotted name by which a reader finds `listener`."""
-    named: Any = listener if hasattr(listener, "__qualname__") else type(listener)
-    return f"{named.__module__}.{named.__qualname__}"
-
-
 def caller(listener: Listener) -> CallNext:
     """Return what calls `listener` with an event: inside the middleware, a `def` in a thread."""
     is_async = any(map(inspect.iscoroutinefunction, (listener, type(listener).__call__)))
@@ -126,29 +128,42 @@ def caller(listener: Listener) -> CallNext:
     return call
 
 
-@contextmanager
-def use(added: Middleware) -> Iterator[None]:
-    """Add a middleware, inside the others, while the `with` block runs."""
-    middleware.append(added)
-    _calls.cache_clear()
-    try:
-        yield
-    finally:
-        middleware.remove(added)
-        _calls.cache_clear()
+def name_of(listener: Listener) -> str:
+    """Return the dotted name by which a reader finds `listener`."""
+    named = getattr(listener, "func", listener)  # of a partial
+    return f"{named.__module__}.{getattr(named, '__qualname__', type(named).__qualname__)}"
 
 
 @cache
 def _calls(event_type: type[Event]) -> list[CallNext]:
-    _check_event_type(event_type, "emit takes an event with its brackets, such as Startup()")
+    if not issubclass(event_type, Event):
+        raise TypeError("emit takes an event, with its brackets: emit(Startup()), for example.")
     return [caller(listener) for listener in listeners(event_type)]
 
 
 async def _call_in_thread(listener: Listener, event: Event) -> Any:
-    # With one limit for all depths, 40 listeners that emit could wait for each other for ever.
-    limiter = _limiter(asyncio.get_running_loop(), len(_chain.get()))
-    output = await to_thread.run_sync(listener, event, limiter=limiter)
+    alone = CapacityLimiter(1)  # with a shared limit, those that emit could wait for each other
+    output = await to_thread.run_sync(listener, event, limiter=alone)
     return await output if inspect.isawaitable(output) else output
+
+
+def _circle(chain: Any, after: int = 0) -> str:
+    """Show the last round of a chain that's back at the same event, if it's longer than `after`."""
+    links = [chain]  # for each emit its event, what its listeners returned so far, what led to it
+    while outer := links[-1][2]:
+        links.append(outer)
+    events = [event_type for event_type, *_ in links]
+    if events.count(events[0]) == 1:
+        return ""
+    chain[3].append(events[0])  # counted in all branches together
+    if len(links) <= after and len(chain[3]) <= 1000:
+        return ""
+    start = next(event for event in reversed(events) if events.count(event) > 1)
+    newest = events.index(start)
+    circle = links[newest : events.index(start, newest + 1) + 1][::-1]
+    running = [each for link in circle[:-1] for each in listeners(link[0])[len(link[1]) :][:1]]
+    names = ", ".join(name_of(listener).split(".")[-1] for listener in running)
+    return f"{' -> '.join(link[0].__name__ for link in circle)} ({names}): these listeners trigger each other."
 
 
 def _what_ends_emit(error: BaseException) -> BaseException | None:
@@ -157,35 +172,19 @@ def _what_ends_emit(error: BaseException) -> BaseException | None:
         return next(filter(None, map(_what_ends_emit, error.exceptions)), None)
     if isinstance(error, asyncio.CancelledError):  # of this task, or of one that it awaited?
         return error if (task := asyncio.current_task()) is None or task.cancelling() else None
-    if isinstance(error, EndlessChain):
-        return EndlessChain(*error.args)  # without the frames of all rounds
-    return error if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit) else None
-
-
-def _refuse_circle(chain: tuple[Any, ...]) -> None:
-    events = [event_type for event_type, _ in chain]
-    same = [at for at, event_type in enumerate(events) if event_type is events[-1]]
-    if len(same) > 12 or (len(same) > 1 and len(chain) > 100):  # Python itself allows some 300
-        circle = " -> ".join(event_type.__name__ for event_type in events[same[-2] :])
-        running = [listeners(event)[len(outputs) :][:1] for event, outputs in chain[same[-2] : -1]]
-        names = ", ".join(name_of(each).split(".")[-1] for found in running for each in found)
-        raise EndlessChain(f"{circle} ({names}): these listeners emit without end.")
-
-
-def _check_event_type(event_type: Any, rule: str) -> None:
-    if not (isinstance(event_type, type) and issubclass(event_type, Event)):
-        raise TypeError(f"{rule}, not {event_type!r}.")
-    if "__dataclass_fields__" in vars(event_type):
-        raise TypeError(f"{event_type.__name__}: remove @dataclass; an Event is frozen already.")
+    if isinstance(error, RecursionError) and (circle := _circle(_chain.get())):
+        return EndlessChain(circle)
+    ends = isinstance(error, EndlessChain | KeyboardInterrupt | SystemExit | GeneratorExit)
+    return error if ends else None
 
 
 def _check_listener(listener: Any) -> None:
     try:
-        inspect.signature(listener).bind(None)
+        inspect.signature(listener, follow_wrapped=False).bind(None)
     except TypeError:
         raise TypeError(f"{name_of(listener)} must take one argument, the event.") from None
     except ValueError:
         return  # some built-in functions don't say what they take
     for each in (listener, type(listener).__call__):
         if inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):
-            raise TypeError(f"{name_of(listener)} would never run: replace yield by return.")
+            raise TypeError(f"{name_of(listener)} would never run: replace yield with return.")

@@ -56,7 +56,11 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
     # % endif
 # % if cookiecutter.broker == "none"
-app = FastAPI(title="{{ cookiecutter.project_name }}", lifespan=lifespan)
+app = FastAPI(
+    title="{{ cookiecutter.project_name }}",
+    lifespan=lifespan,
+    responses={400: {"description": "The body of the request can't be read."}},
+)
 for router in handlers.routers:
     app.include_router(router)
 
@@ -65,8 +69,8 @@ for router in handlers.routers:
 app = FastAPI(
     title="{{ cookiecutter.project_name }}",
     lifespan=lifespan,
-    exception_handlers=health.exception_handlers,
-    responses=health.RESPONSES,
+    exception_handlers=dict.fromkeys(health.ANSWERS, health.refuse),
+    responses={400: {"description": "The body of the request can't be read."}} | health.RESPONSES,
 )
 for router in (*handlers.routers, health.router, asyncapi.router):
     app.include_router(router)

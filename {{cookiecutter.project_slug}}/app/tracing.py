@@ -37,4 +37,4 @@ class Tracing(bus.Middleware):
 def traced() -> AbstractContextManager[None]:
     """Trace what happens while the block runs, if a tracer provider is set."""
     on = trace and not isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
-    return bus.use(Tracing()) if on else nullcontext()
+    return Tracing() if on else nullcontext()

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import re
-from collections.abc import Iterator
 from dataclasses import asdict
 from operator import itemgetter
 from pathlib import Path
@@ -64,8 +63,7 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
 
     @router.get("/about")
     def about() -> dict[str, Any]:
-        facts = {"title": app.title, "events": list(events()), "routes": routes(app)}
-        return facts | questions()
+        return {"title": app.title, "events": events(), "routes": routes(app), **questions()}
 
     @router.post("/events")
     async def send_event(type: Text, fields: Fields) -> dict[str, list[str]]:
@@ -73,12 +71,9 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
         if event_type is None or issubclass(event_type, Startup | Shutdown):
             raise HTTPException(404, f"The page can't emit {type}.")
         try:
-            event = event_type.model_validate_json(json.dumps(fields))
+            await bus.emit(event_type.model_validate_json(json.dumps(fields)))
         except ValidationError as error:
-            problems = error.errors(include_url=False, include_context=False, include_input=False)
-            raise HTTPException(422, problems) from None
-        try:
-            await bus.emit(event)
+            raise HTTPException(422, error.errors(include_context=False)) from None
         except Exception as error:  # whatever a listener does is a result, not an error of ours
             return {"failures": [str(error)]}
         return {"failures": []}
@@ -199,12 +194,16 @@ def event_types(base: type[Event] = Event) -> dict[str, type[Event]]:
     return found
 
 
-def events() -> Iterator[dict[str, Any]]:
-    """Yield, for each class of event, what it's about and who listens."""
-    for name, event_type in event_types().items():
-        about = (event_type.__doc__ or "").strip().partition("\n")[0]
-        names = [bus.name_of(listener) for listener in bus.listeners(event_type)]
-        yield {"name": name, "about": about, "listeners": names}
+def events() -> list[dict[str, Any]]:
+    """Return, for each class of event, what it's about and who listens."""
+    return [
+        {
+            "name": name,
+            "about": (event_type.__doc__ or "").strip().partition("\n")[0],
+            "listeners": [bus.name_of(listener) for listener in bus.listeners(event_type)],
+        }
+        for name, event_type in event_types().items()
+    ]
 
 
 def routes(app: FastAPI) -> list[dict[str, str]]:

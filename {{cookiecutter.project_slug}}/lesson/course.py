@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -20,7 +20,8 @@ TUTORIAL = ROOT / "TUTORIAL.md"
 ANSWERS = ROOT / "answers.toml"
 QUIZ = Path(__file__).with_name("quiz.toml")
 
-EXECUTION_TABLE = ("Step", "Event", "Listener Action", "Handler Output", "Next Action")
+Column = Literal["Step", "Event", "Listener Action", "Handler Output", "Next Action"]
+EXECUTION_TABLE: tuple[str, ...] = get_args(Column)
 GIVEN_ROWS = ("App starts", "User sends request", "App shuts down", "No event")
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -51,8 +52,8 @@ class Verdict:
 class LookUp(BaseModel):
     """The cell of the execution table that answers: a column, in the row where another one is ..."""
 
-    column: Literal[EXECUTION_TABLE]
-    where: Literal[EXECUTION_TABLE]
+    column: Column
+    where: Column
     is_: Text = Field(alias="is")
 
 
@@ -304,7 +305,7 @@ def read_answers(path: Path = ANSWERS) -> Answers:
 
     Raises LessonError with the line for broken TOML, an answer without quotes, no such question.
     """
-    known = [each.id for each in (*predictions(), *questions())]
+    known = {each.id for each in predictions()} | {each.id for each in questions()}
     text = read(path)
     try:
         data = tomllib.loads(text)

@@ -74,7 +74,6 @@ def run(
 
     Returns what it wrote, and whether it ended by itself. Nothing it started is left behind.
     """
-    group = {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
     with tempfile.TemporaryFile() as out:  # a pipe would wait for whoever else holds it
         process = subprocess.Popen(
             [sys.executable, *command],
@@ -84,7 +83,7 @@ def run(
             stdout=out,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            **group,
+            creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
         )
         size, since = 0, time.monotonic()
         try:

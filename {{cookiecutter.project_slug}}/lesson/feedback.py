@@ -56,7 +56,7 @@ def advise(place: str, what: str) -> str:
     """Return one line for the learner: the place, what happened, and the advice that fits it."""
     found = ((re.search(rule["when"], what), rule["say"]) for rule in FEEDBACK["rules"])
     advice = next(match.expand(sentence) for match, sentence in found if match)
-    what = re.sub(r", not <.+>", "", what)  # whose Python's name for it helps nobody
+    what = re.sub(r", not <.+>| \(\S+\.py\)", "", what)  # Python's names, which help nobody
     end = "" if what.endswith((".", "!", "?")) else "."
     return f"{place}: {what}{end} {advice}" if place else f"{what}{end} {advice}"
 

@@ -83,7 +83,7 @@ class Watched:
             told = asyncio.ensure_future(stop.wait())
             await asyncio.wait({asked, told}, return_when=asyncio.FIRST_COMPLETED)
             told.cancel()
-            self.recorder.enter("stopping")
+            self.recorder.tell("stopping")
             deadline = time.monotonic() + PATIENCE
             while self.in_hand and not asked.done():
                 if time.monotonic() > deadline:
@@ -93,7 +93,7 @@ class Watched:
 
         async def app_send(message: Message) -> None:
             if asked is not None:  # the shutdown is complete, or has failed
-                self.recorder.enter("stopped")
+                self.recorder.tell("stopped")
                 await self.recorder.told()
                 pass_on()
                 await asked

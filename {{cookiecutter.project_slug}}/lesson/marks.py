@@ -26,11 +26,12 @@ Mark = str | Verdict | None  # a sentence that says what's wrong, a verdict, or 
 
 def marks(app: Probe) -> Iterator[tuple[str, Mark]]:
     """Yield the id of each exercise and its mark; those about orders first, as a route may hang."""
+    broken = unsent(app.recorder.run, app.events.Event)  # when it started
     two = app.order(2)
     placed = app.order_of(two)
     receipt = find_receipt(placed)
     used: set[type] = set()
-    broken = why_no_order(app, two)
+    broken = broken or why_no_order(app, two)
     yield "exercise1", broken or second_listener(app, placed, receipt)
     if placed and not broken:
         nine, ten, more = map(app.order, (9, 10, 25))
@@ -58,13 +59,12 @@ def why_no_order(app: Probe, run: Run) -> str:
     place = where(run.endpoint)
     if run.error and (is_circle(run.error) or not run.failures()):
         return explain(run.error, run.steps[-1].place if run.steps else place)
-    if not app.order_of(run):
-        told = f" {refusal(run)}" if run.status >= 400 else ""
-        return unsent(run, app.events.OrderPlaced) or say(
-            "no_order", place, who=name(run.endpoint), refusal=told
-        )
     if run.status != 201 and not run.failures():
-        return say("not_201", place, status=run.status, refusal=refusal(run))
+        words = {"request": run.request, "status": run.status, "refusal": refusal(run)}
+        return say("refused", place, **words)
+    if not app.order_of(run):
+        placed = app.events.OrderPlaced
+        return unsent(run, placed) or say("no_order", place, who=name(run.endpoint))
     return ""
 
 
@@ -301,13 +301,13 @@ def members(app: Probe, *kinds: type) -> Iterator[tuple[str, Any, str]]:
 
 def uses(function: str, *kinds: type) -> str:
     """Return the place of the first such syntax in a function of orders.py; "" if it has none."""
-    found = getattr(sys.modules.get("app.handlers.orders"), function, None)
+    found: Any = getattr(sys.modules.get("app.handlers.orders"), function, None)
     if not hasattr(found, "__code__"):
         return ""
     lines, first = inspect.getsourcelines(found)
-    nodes: list[Any] = [each for each in ast.walk(ast.parse("".join(lines)))]
-    numbers = [node.lineno + first - 1 for node in nodes if isinstance(node, kinds)]
-    return f"app/handlers/orders.py, line {numbers[0]}" if numbers else ""
+    tree = ast.walk(ast.parse("".join(lines)))
+    node: Any = next((node for node in tree if isinstance(node, kinds)), None)
+    return f"app/handlers/orders.py, line {node.lineno + first - 1}" if node else ""
 
 
 def name(listener: Any) -> str:
@@ -330,9 +330,9 @@ def main() -> None:
 
     def mark(app: Probe) -> None:
         for id_, found in marks(app):
-            state = "wrong" if found else "not yet"
-            verdict = found if isinstance(found, Verdict) else Verdict(state, found or "")
-            tell(id=id_, state=verdict.state, sentence=verdict.sentence)
+            if not isinstance(found, Verdict):
+                found = Verdict("wrong" if found else "not yet", found or "")
+            tell(id=id_, state=found.state, sentence=found.sentence)
 
     if problem := Probe(tell).look(mark):
         tell(broken=problem)

@@ -131,7 +131,7 @@ class Probe:
         self.begin("The start of the app")
         if problem := feedback.unreadable():
             return problem
-        sys.stdout = self.recorder  # type: ignore[assignment]
+        sys.stdout = self.recorder
         # The client runs the app in another thread than it's imported in; a server doesn't.
         sqlite3.connect = partial(sqlite3.connect, check_same_thread=False)
         try:
@@ -141,7 +141,7 @@ class Probe:
                 return feedback.say("renamed", "app/events.py, line 1")
             self.app = main.app
             self.note_what_is_made()
-            with self.bus.use(self.recorder), self.started() as self.client:
+            with self.recorder, self.started() as self.client:
                 self.find_routes()
                 mark(self)
                 self.begin("The end of the app")
@@ -247,7 +247,7 @@ class Probe:
         """Say where it hangs once a request takes too long, and end this process."""
         while not (self.since and time.monotonic() - self.since > LIMIT):
             time.sleep(0.1)
-        frames = list(sys._current_frames().values())
+        frames: list[Any] = list(sys._current_frames().values())
         for task in asyncio.all_tasks(self.loop) if self.loop else ():
             coroutine: Any = task.get_coro()
             while coroutine is not None:

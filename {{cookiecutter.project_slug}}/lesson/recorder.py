@@ -153,7 +153,7 @@ class Recorder(bus.Middleware):
                 self._file = stack.enter_context(file.open("wb", buffering=0))
             except OSError as error:
                 self._give_up(error)
-            stack.enter_context(bus.use(self))
+            stack.enter_context(self)
             stack.enter_context(redirect_stdout(_Stdout(sys.stdout)))
             yield
 
@@ -308,13 +308,9 @@ class Recorder(bus.Middleware):
 
     # The open pages.
 
-    def enter(self, state: str) -> None:
-        """Note that the app is "stopping" or "stopped"."""
-        self.state = state
-        self.tell()
-
-    def tell(self) -> None:
-        """Tell all open pages that something changed."""
+    def tell(self, state: str = "") -> None:
+        """Tell all open pages that something changed, such as the `state` of the app."""
+        self.state = state or self.state
         for page in tuple(self.pages):
             if not page.changed.is_set():
                 page.loop.call_soon_threadsafe(page.changed.set)

@@ -60,7 +60,7 @@ def emitted() -> Iterator[list[Event]]:
         def emitted(self, event: Event) -> None:
             events.append(event)
 
-    with bus.use(Collector()):
+    with Collector():
         yield events
 
 

@@ -7,14 +7,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from typing import Any, Generic, TypeVar
 
 import anyio.from_thread
 import pytest
 from pydantic import ValidationError
 
-from app.bus import CallNext, EndlessChain, Listener, Middleware, emit, listeners, name_of, on, use
+from app.bus import CallNext, EndlessChain, Listener, Middleware, emit, listeners, name_of, on
 from app.events import Event, Startup
 
 T = TypeVar("T")
@@ -109,6 +109,22 @@ def test_a_listener_takes_the_event() -> None:
         on(Startup)(startup_event)  # type: ignore[arg-type]
 
 
+def test_a_decorated_listener_is_called_as_it_is() -> None:
+    def with_session(listener: Callable[[Event, str], Any]) -> Callable[[Event], Any]:
+        @wraps(listener)
+        async def call(event: Event) -> Any:
+            return await listener(event, "session")
+
+        return call
+
+    @on(Ping)
+    @with_session
+    async def save(event: Event, session: str) -> str:
+        return session
+
+    assert run(Ping()) == ["session"]
+
+
 def generator(event: Event) -> Iterator[int]:
     yield 1
 
@@ -126,7 +142,7 @@ class GeneratorObject:
     "listener", [generator, async_generator, partial(generator), GeneratorObject()]
 )
 def test_a_generator_would_never_run(listener: Listener) -> None:
-    with pytest.raises(TypeError, match="would never run: replace yield by return"):
+    with pytest.raises(TypeError, match="would never run: replace yield with return"):
         on(Ping)(listener)
 
 
@@ -158,14 +174,14 @@ def test_a_built_in_function_can_listen() -> None:
 
 def test_only_events_can_be_emitted() -> None:
     with pytest.raises(
-        TypeError, match=r"emit takes an event with its brackets, such as Startup\(\)"
+        TypeError, match=r"emit takes an event, with its brackets: emit\(Startup\(\)\)"
     ):
         run(Ping)  # type: ignore[arg-type]
 
 
 def test_an_event_never_changes() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        Ping().number = 1  # type: ignore[misc]
+        Ping().number = 1
 
 
 def test_an_event_has_the_fields_it_says() -> None:
@@ -188,13 +204,11 @@ def test_events_can_be_generic() -> None:
 
 def test_an_event_that_is_also_a_dataclass_is_refused() -> None:
     @dataclass(frozen=True)
-    class Both(Event):
+    class Both(Event):  # type: ignore[misc]
         item: str
 
     with pytest.raises(TypeError, match=r"Both: remove @dataclass; an Event is frozen already\."):
         on(Both)(lambda event: None)
-    with pytest.raises(TypeError, match=r"Both: remove @dataclass"):
-        run(Both(item="tea"))
 
 
 def test_a_failing_listener_does_not_stop_the_others(caplog: pytest.LogCaptureFixture) -> None:
@@ -451,24 +465,86 @@ def test_a_circle_of_def_listeners_is_stopped() -> None:
         run(Ping())
 
 
-def test_a_circle_that_forks_is_stopped() -> None:
+@pytest.mark.parametrize("width", [2, 5])
+def test_a_circle_that_forks_is_stopped(width: int) -> None:
+    calls = 0
+
     @on(Ping)
     async def ping(event: Ping) -> None:
-        await asyncio.gather(emit(Ping()), emit(Ping()))
+        nonlocal calls
+        calls += 1
+        await asyncio.gather(*(emit(Ping()) for _ in range(width)))
 
     with pytest.raises(EndlessChain):
         run(Ping())
+    assert calls < 3000
+
+
+def test_a_circle_of_detached_tasks_is_stopped() -> None:
+    calls = 0
+    tasks: list[asyncio.Task[Any]] = []
+
+    def detached(event: Event) -> None:
+        nonlocal calls
+        calls += 1
+        tasks.append(asyncio.create_task(emit(event)))
+
+    for event_type, following in ((Ping, Pong), (Pong, Ping)):
+        for _ in range(2):
+
+            @on(event_type)
+            async def again(event: Event, following: type[Event] = following) -> None:
+                detached(following())
+
+    async def main() -> None:
+        await emit(Ping())
+        while running := [task for task in tasks if not task.done()]:
+            await asyncio.wait(running)
+
+    asyncio.run(main())
+
+    assert calls < 10_000
+    assert {type(task.exception()) for task in tasks} == {type(None), EndlessChain}
+
+
+def test_a_circle_with_deep_calls_is_a_circle_too() -> None:
+    async def deep(event: Event, frames: int) -> None:
+        await (deep(event, frames - 1) if frames else emit(event))
+
+    for event_type, following in ((Ping, Pong), (Pong, Ping)):
+        for _ in range(2):
+
+            @on(event_type)
+            async def far(event: Event, following: type[Event] = following) -> None:
+                await deep(following(), 40)
+
+    with pytest.raises(EndlessChain, match=r"\(far, far\)"):
+        run(Ping())
+
+
+def test_an_event_may_come_again_below_itself() -> None:
+    class Folder(Event):
+        depth: int
+
+    @on(Folder)
+    async def scan(event: Folder) -> int:
+        if not event.depth:
+            return 1
+        return sum([sum(await emit(Folder(depth=event.depth - 1))) for _ in range(2)])
+
+    assert run(Folder(depth=8)) == [256]
 
 
 def test_any_number_of_def_listeners_may_emit_at_once() -> None:
     @on(Ping)
-    def ping(event: Ping) -> list[Any]:
+    def ping(event: Ping) -> Any:
         time.sleep(0.1)  # until all threads are taken
-        return anyio.from_thread.run(emit, Pong())
+        outputs: list[Any] = anyio.from_thread.run(emit, Pong())
+        return outputs
 
     on(Pong)(lambda event: "pong")
 
-    async def many() -> list[Any]:
+    async def many() -> Any:
         async with asyncio.timeout(60):
             return await asyncio.gather(*(emit(Ping()) for _ in range(100)))
 
@@ -479,9 +555,10 @@ def test_def_routes_may_emit_at_once() -> None:
     """Routes take threads of the same pool; listeners must not wait for those."""
     on(Ping)(lambda event: "ping")
 
-    def route() -> list[Any]:
+    def route() -> Any:
         time.sleep(0.1)
-        return anyio.from_thread.run(emit, Ping())
+        outputs: list[Any] = anyio.from_thread.run(emit, Ping())
+        return outputs
 
     async def many() -> list[Any]:
         async with asyncio.timeout(60):
@@ -523,7 +600,7 @@ def test_middleware_stands_around_every_call() -> None:
     async def two(event: Ping) -> int:
         return 2
 
-    with use(Reporter("outer")), use(Reporter("inner")):
+    with Reporter("outer"), Reporter("inner"):
         assert run(Ping()) == [1, 2]
         assert run(Pong()) == []
     run(Ping())

@@ -1,4 +1,12 @@
-"""One test for each row of the execution table."""
+"""One test for each row of the execution table.
+
+| Step | Event              | Output                     | Next                  |
+|------|--------------------|----------------------------|-----------------------|
+| 1    | App starts         | prints "App is starting"   | no further events     |
+| 2    | User sends request | the response               | wait for next request |
+| 3    | App shuts down     | prints "Cleanup done"      | app stops             |
+| 4    | No event           | none                       | idle                  |
+"""
 
 import time
 

@@ -49,10 +49,13 @@ def copied(tmp_path: Path) -> Path:
 def test_new_files_are_imported_in_the_same_order_whatever_comes_first(
     copied: Path, first: str
 ) -> None:
-    for name in ("after_orders", "billing/invoices", "billing/deep/late", "before"):
+    names = ["after_orders", "billing/__init__", "billing/invoices", "billing/deep/late", "before"]
+    for name in names:
         file = copied / "app/handlers" / f"{name}.py"
         file.parent.mkdir(exist_ok=True)
-        file.write_text(NEW_FILE.replace("{name}", file.stem), encoding="utf-8")
+        file.write_text(NEW_FILE.replace("{name}", file.stem.strip("_")), encoding="utf-8")
+    shares = copied / "app/handlers/billing/shares.py"
+    shares.write_text("from app.handlers.billing import router as router\n", encoding="utf-8")
 
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", LIST.format(first=first)],
@@ -63,9 +66,9 @@ def test_new_files_are_imported_in_the_same_order_whatever_comes_first(
     )
 
     assert done.returncode == 0, done.stderr
-    names, paths = done.stdout.splitlines()
-    ours = [name for name in names.split() if name.startswith("app.handlers.")]
+    listeners, paths = done.stdout.splitlines()
+    ours = [name for name in listeners.split() if name.startswith("app.handlers.")]
     assert ours == sorted(ours, key=lambda name: name.rpartition(".")[0])
-    new = {"after_orders", "before", "invoices", "late"}
+    new = {"after_orders", "before", "init", "invoices", "late"}
     assert {name.rpartition(".")[2] for name in ours} > new
     assert {f"/{name}" for name in new} < set(paths.split())

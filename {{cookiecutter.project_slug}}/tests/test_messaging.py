@@ -18,7 +18,7 @@ from app.handlers.orders import send_receipt
 from app.main import app
 from app.messaging import broker as adapter
 from app.messaging import delivery, settings
-from app.messaging.cloudevents import InvalidDocument, decode, encode
+from app.messaging.cloudevents import decode, encode
 from app.messaging.delivery import DeadLetter, EventNotStored, Subscription, attempt, subscriptions
 from app.messaging.settings import EXAMPLE_URL, BrokerUnavailable
 
@@ -129,7 +129,7 @@ def test_an_event_over_the_brokers_limit_is_413(
         response = client.post("/orders", json={"item": "t" * 100_000, "quantity": 2})
 
     assert response.status_code == 413
-    assert "the limit is 100000" in caplog.text
+    assert "bytes, of 100000" in caplog.text
     assert not broker.published
 
 
@@ -196,7 +196,7 @@ def test_an_unknown_field_is_ignored() -> None:
     ],
 )
 def test_an_invalid_document_is_a_dead_letter(document: bytes, reason: str) -> None:
-    with pytest.raises(InvalidDocument, match=reason):
+    with pytest.raises(ValueError, match=reason):
         decode(document, OrderPlaced)
 
     letter = asyncio.run(attempt(subscriptions()[0], document, 1))
@@ -238,7 +238,7 @@ def test_two_listeners_of_one_name_are_refused() -> None:
 
         twin.__qualname__ = "twin"
         on(IntegrationEvent)(twin)
-    with pytest.raises(BrokerUnavailable, match=r"twin names 2 listeners"):
+    with pytest.raises(BrokerUnavailable, match=r"twin names 2 of the listeners"):
         subscriptions()
 
 
@@ -246,7 +246,7 @@ def test_two_listeners_of_one_name_are_refused() -> None:
 def test_a_listener_without_a_lasting_name_is_refused() -> None:
     on(OrderPlaced)(lambda event: None)
 
-    with pytest.raises(BrokerUnavailable, match=r"lambda> names 1 listeners: .* lasting name"):
+    with pytest.raises(BrokerUnavailable, match=r"lambda> names 1 .*: give each a def"):
         subscriptions()
 
 

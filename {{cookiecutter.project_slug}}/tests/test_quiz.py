@@ -252,7 +252,7 @@ def test_an_answer_is_written_where_it_belongs(tmp_path: Path, answer: str) -> N
 
 
 def test_there_is_a_line_for_each_answer() -> None:
-    ids = {each.id for each in (*predictions(), *questions())}
+    ids = {each.id for each in predictions()} | {each.id for each in questions()}
 
     assert ids <= set(re.findall(r"^(\w+) *=", ANSWERS.read_text(encoding="utf-8-sig"), re.M))
 

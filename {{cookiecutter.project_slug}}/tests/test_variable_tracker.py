@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
-from app.bus import CallNext, Listener, Middleware, use
+from app.bus import CallNext, Listener, Middleware
 from app.events import Event
 from app.main import app
 
@@ -37,7 +37,7 @@ def test_variable(variable: str, expected: list[str | None]) -> None:
     tracker = Tracker()
     values = [getattr(tracker, variable)]  # Start
 
-    with use(tracker):
+    with tracker:
         with TestClient(app) as client:
             values.append(getattr(tracker, variable))  # After Step 1
             tracker.event = "request"

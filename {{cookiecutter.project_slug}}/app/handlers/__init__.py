@@ -1,4 +1,4 @@
-"""What is done when something happens. Add a file here, or a folder of files: it's imported."""
+"""What's done when something happens. Every file here and in sub-folders is imported by itself."""
 
 from importlib import import_module
 from pathlib import Path
@@ -6,8 +6,10 @@ from pathlib import Path
 from fastapi import APIRouter
 
 routers: list[APIRouter] = []
-for path in sorted(Path(__file__).parent.rglob("[!._]*.py"), key=Path.as_posix):
+for path in sorted(Path(__file__).parent.rglob("*.py"), key=Path.as_posix):
     parts = path.relative_to(Path(__file__).parent).with_suffix("").parts
-    module = import_module(".".join((__name__, *parts)))
-    if isinstance(router := getattr(module, "router", None), APIRouter):
-        routers.append(router)
+    names = [part for part in parts if part != "__init__"]
+    if names and not any(name.startswith((".", "_")) for name in names):
+        module = import_module(".".join((__name__, *names)))
+        if (router := getattr(module, "router", None)) and router not in routers:
+            routers.append(router)

@@ -8,8 +8,6 @@ from app import bus
 from app.events import IntegrationEvent
 from app.messaging import cloudevents, delivery, settings
 
-RESERVED = 16 * 1024  # bytes that a dead letter needs beside the document
-
 
 @asynccontextmanager
 async def connected(subscribe: bool = True) -> AsyncIterator[None]:
@@ -30,9 +28,8 @@ async def connected(subscribe: bool = True) -> AsyncIterator[None]:
         name, document = type(event).__name__, cloudevents.encode(event)
         if type(event) not in event_types:
             raise TypeError(f"{name} didn't exist at the start: define it in app/events.py.")
-        if broker.max_bytes and len(document) > broker.max_bytes - RESERVED:
-            said = f"{name} has {len(document)} bytes; the limit is {broker.max_bytes}"
-            raise delivery.EventTooLarge(said)
+        if 0 < (broker.max_bytes or 0) < len(document) + 16_384:  # what a dead letter adds to it
+            raise delivery.EventTooLarge(f"{name}: {len(document)} bytes, of {broker.max_bytes}")
         key = str(getattr(event, event.partition_key)) if event.partition_key else ""
         await broker.publish(name, event.id, document, key)
 

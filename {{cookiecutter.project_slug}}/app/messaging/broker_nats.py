@@ -1,9 +1,8 @@
 """The adapter for NATS: JetStream keeps each event until all consumers have acknowledged it.
 
-- Stream SERVICE: the events, in subjects such as SERVICE.OrderPlaced, with retention by interest.
-  Before 2.15 that lost events when the server was killed.
-- A durable consumer for each listener, such as OrderPlaced-app-handlers-orders-send_receipt.
-- Stream SERVICE-dead-letters: the dead letters, with a subject for each listener.
+Stream SERVICE has the events, in subjects such as SERVICE.OrderPlaced, with retention by interest,
+which lost events before 2.15 when the server was killed. On it is a durable consumer for each
+listener. Stream SERVICE-dead-letters has the dead letters, with a subject for each listener.
 """
 
 import asyncio
@@ -66,7 +65,7 @@ class Broker:
         self.running = False
         await asyncio.gather(*self.tasks)
         with suppress(*AWAY):
-            await self.client.flush()  # the last acknowledgements
+            await self.client.flush(1)  # the last acknowledgements
 
     async def close(self) -> None:
         with suppress(*AWAY):

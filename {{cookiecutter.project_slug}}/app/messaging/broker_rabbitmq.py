@@ -1,9 +1,8 @@
 """The adapter for RabbitMQ: a quorum queue for each listener keeps an event until it's acknowledged.
 
-- Exchange SERVICE: an event goes to each queue that is bound to its type.
-- Queues such as SERVICE.OrderPlaced.app.handlers.orders.send_receipt: the events of a listener.
-- Exchange and queue SERVICE.wait.1000: an event waits there for 1000 ms before its next attempt.
-- Queue SERVICE.dead-letters.
+Exchange SERVICE gives an event to each queue that is bound to its type, such as
+SERVICE.OrderPlaced.app.handlers.orders.send_receipt. In SERVICE.wait.1000 an event waits for 1000 ms
+before its next attempt. SERVICE.dead-letters is a queue, too.
 """
 
 import asyncio
@@ -33,8 +32,8 @@ class Broker:
         self.address = address_of(settings.url)
         self.subscriptions = subscriptions
         self.in_hand: set[asyncio.Task[Any] | None] = set()
-        self.stopping = False
         self.connection: Any = None
+        self.held: dict[Any, AbstractIncomingMessage] = {}
 
     async def connect(self) -> None:
         # It logs with a stack what we say in a sentence.
@@ -48,7 +47,7 @@ class Broker:
                 queue = await self._declare_queue(_queue(each.name))
                 await queue.bind(self.exchange, each.type)
             for number in range(1, settings.max_attempts):
-                await self._declare_wait(_wait(number), round(delivery.backoff(number) * 1000))
+                await self._declare_wait(_wait(number), number)
             await self._declare_queue(DEAD_LETTERS)
         except AWAY as error:
             said = f"No RabbitMQ at {self.address} ({type(error).__name__})"
@@ -59,10 +58,10 @@ class Broker:
         arguments = {"x-queue-type": "quorum", "x-delivery-limit": 2**31 - 1, **more}
         return await self.channel.declare_queue(name, durable=True, arguments=arguments)
 
-    async def _declare_wait(self, name: str, milliseconds: int) -> None:
+    async def _declare_wait(self, name: str, number: int) -> None:
         """Make a queue from which RabbitMQ puts an event back into its listener's queue."""
         arguments = {
-            "x-message-ttl": milliseconds,
+            "x-message-ttl": round(delivery.backoff(number) * 1000),
             "x-dead-letter-exchange": "",  # by routing key, the name of the listener's queue
             "x-dead-letter-strategy": "at-least-once",  # the default may lose it on the way
             "x-overflow": "reject-publish",  # which that strategy needs
@@ -79,10 +78,8 @@ class Broker:
             self.consumers.append((queue, await queue.consume(partial(self._handle, each))))
 
     async def finish(self) -> None:
-        self.stopping = True
-        for queue, tag in self.consumers:
-            with suppress(*AWAY):
-                await queue.cancel(tag, timeout=1)
+        cancelled = (queue.cancel(tag, timeout=1) for queue, tag in self.consumers)
+        await asyncio.gather(*cancelled, return_exceptions=True)  # RabbitMQ may be away
         while self.in_hand:
             await asyncio.wait([task for task in self.in_hand if task])
 
@@ -115,12 +112,9 @@ class Broker:
                 pass
 
     async def _handle(self, subscription: Subscription, message: AbstractIncomingMessage) -> None:
-        if self.stopping:  # it came before RabbitMQ knew; it goes back when the connection closes
-            return
         self.in_hand.add(task := asyncio.current_task())
-        queue, names = _queue(subscription.name), (FAILED, "x-delivery-count")
-        counts = [count for name in names if isinstance(count := message.headers.get(name), int)]
-        number = 1 + sum(counts)
+        counts = (message.headers.get(name) for name in (FAILED, "x-delivery-count"))
+        number = 1 + sum(count for count in counts if isinstance(count, int))
         try:
             outcome = await delivery.attempt(subscription, message.body, number)
             if isinstance(outcome, DeadLetter):
@@ -129,9 +123,9 @@ class Broker:
             elif outcome is not None:
                 wait, headers = await self.channel.get_exchange(_wait(number)), {FAILED: number}
                 more = {"headers": headers, "message_id": message.message_id}
-                await self._publish(message.body, wait, queue, **more)
+                await self._publish(message.body, wait, _queue(subscription.name), **more)
             await message.ack()
-        except (*AWAY, EventNotStored, delivery.EventTooLarge) as error:  # it's delivered again
+        except Exception as error:  # whatever it is, it's delivered again
             delivery.log.warning("%s waits for RabbitMQ: %r", subscription.name, error)
             with suppress(*AWAY):
                 await message.nack(requeue=True)
@@ -139,26 +133,29 @@ class Broker:
             self.in_hand.discard(task)
 
     async def backlog(self, subscription: Subscription) -> Backlog:
-        async with self.connection.channel() as channel:
-            try:
+        with suppress(AMQPError):  # no instance has served it yet
+            async with self.connection.channel() as channel:
                 queue = await channel.declare_queue(_queue(subscription.name), passive=True)
-            except AMQPError:  # no instance has served it yet
-                return Backlog()
-            found = queue.declaration_result
             # RabbitMQ tells its clients neither what is in hand nor how old it is.
-            return Backlog(waiting=found.message_count, in_hand=None if found.consumer_count else 0)
+            return Backlog(waiting=queue.declaration_result.message_count, in_hand=None)
+        return Backlog()
 
-    async def dead_letters(self) -> list[tuple[AbstractIncomingMessage, DeadLetter]]:
-        channel = await self.connection.channel()
-        queue, found = await channel.get_queue(DEAD_LETTERS), []
-        while message := await queue.get(fail=False):  # put back when the channel is closed
-            header: Any = message.headers["dead-letter"]
-            found.append((message, DeadLetter.of(header, message.body)))
+    async def dead_letters(self) -> list[tuple[Any, DeadLetter]]:
+        async with self.connection.channel() as channel:
+            found = await self._get_dead_letters(channel)
+            return [(header, DeadLetter.of(header, each.body)) for header, each in found.items()]
+
+    async def _get_dead_letters(self, channel: Any) -> dict[Any, AbstractIncomingMessage]:
+        """Return them by header; RabbitMQ puts them back when the channel is closed."""
+        queue, found = await channel.get_queue(DEAD_LETTERS), {}
+        while message := await queue.get(fail=False):
+            found[message.headers["dead-letter"]] = message
         return found
 
-    async def replay(self, place: AbstractIncomingMessage, letter: DeadLetter) -> None:
+    async def replay(self, place: Any, letter: DeadLetter) -> None:
+        self.held = self.held or await self._get_dead_letters(await self.connection.channel())
         await self._publish(letter.document, None, _queue(letter.listener), message_id=letter.id)
-        await place.ack()
+        await self.held.pop(place).ack()
 
 
 def _queue(listener: str) -> str:

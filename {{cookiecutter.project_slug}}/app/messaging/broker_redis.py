@@ -3,10 +3,9 @@
 Redis must keep its data on disk: appendonly yes. FastStream isn't used here: its subscriber loses
 what it can't parse.
 
-- Stream SERVICE:OrderPlaced: the events; what all groups have handled is trimmed.
-- Its group OrderPlaced.app.handlers.orders.send_receipt: what that listener has in hand or has to
-  attempt again. An entry that was idle for the lease goes to whoever claims it.
-- Stream SERVICE:dead-letters.
+Stream SERVICE:OrderPlaced has the events; what all its groups have handled is trimmed. The group
+OrderPlaced.app.handlers.orders.send_receipt has what that listener has in hand or has to attempt
+again; an entry that was idle for the lease goes to whoever claims it.
 """
 
 import asyncio
@@ -24,11 +23,8 @@ from app.messaging.delivery import Backlog, DeadLetter, EventNotStored, Subscrip
 from app.messaging.settings import SERVICE, BrokerUnavailable, address_of, settings
 
 DEAD_LETTERS = f"{SERVICE}:dead-letters"
-DOCUMENT, LETTER, TO = (
-    b"event",
-    b"dead-letter",
-    b"listener",
-)  # fields; TO is set in a replayed event
+DOCUMENT, LETTER = b"event", b"dead-letter"  # fields
+TO = b"listener"  # a field of a replayed event
 ANYONE = "service"  # instances need no names: what one of them holds is told by its idle time
 POLL = 1.0  # seconds between two looks for what is due again
 TRIM = 5.0  # seconds between two looks for what can be trimmed
@@ -42,28 +38,20 @@ class Broker:
         self.address = address_of(settings.url)
         self.subscriptions = subscriptions
         # Any: redis-py's types are unions of what all its versions and settings may answer
-        self.redis: Any = Redis.from_url(
-            settings.url, socket_timeout=settings.timeout, socket_connect_timeout=3
-        )
+        self.redis: Any = Redis.from_url(settings.url, socket_timeout=settings.timeout)
         self.running = True
 
     async def connect(self) -> None:
         try:
             for each in self.subscriptions:
                 await self._make_group(each)
-            kept, policy = (
-                await self._setting("appendonly"),
-                await self._setting("maxmemory-policy"),
-            )
+            for name, good in (("appendonly", "yes"), ("maxmemory-policy", "noeviction")):
+                if await self._setting(name) not in ("", good):
+                    delivery.log.warning("Redis can lose events: set %s to %s.", name, good)
             self.max_bytes = int(await self._setting("proto-max-bulk-len") or self.max_bytes)
         except AWAY as error:
             said = f"No Redis at {self.address} ({type(error).__name__})"
             raise BrokerUnavailable(f"{said}: start it, or correct BROKER_URL.") from None
-        if kept == "no":
-            delivery.log.warning("Redis loses events when it restarts: set appendonly to yes.")
-        if policy not in ("", "noeviction"):
-            said = "Redis drops events when it's full: set maxmemory-policy to noeviction."
-            delivery.log.warning(said)
 
     async def _make_group(self, subscription: Subscription) -> None:
         stream, group = _stream(subscription.type), subscription.name
@@ -74,7 +62,6 @@ class Broker:
                 raise
 
     async def _setting(self, name: str) -> str:
-        await self.redis.ping()
         try:
             return str((await self.redis.config_get(name)).get(name, ""))
         except ResponseError:  # a hosted Redis doesn't tell
@@ -144,10 +131,8 @@ class Broker:
         stream, group = _stream(subscription.type), subscription.name
         outcome = None
         if fields.get(TO, group.encode()) == group.encode():
-            document, renew = (
-                fields.get(DOCUMENT, b""),
-                partial(self._set_idle, stream, group, entry),
-            )
+            document = fields.get(DOCUMENT, b"")
+            renew = partial(self._set_idle, stream, group, entry)
             outcome = await delivery.attempt(subscription, document, number, renew)
         if isinstance(outcome, float):  # it's due when it will have been idle for the lease
             await self._set_idle(stream, group, entry, settings.lease - outcome)

@@ -19,10 +19,6 @@ trace: ContextVar[dict[str, str] | None] = ContextVar("trace", default=None)
 Data = TypeVar("Data")
 
 
-class InvalidDocument(ValueError):
-    """A document that isn't an event of the type. The message says why."""
-
-
 class Document(BaseModel, Generic[Data]):
     """A CloudEvent. It may have more attributes; those are ignored."""
 
@@ -54,14 +50,14 @@ def encode(event: IntegrationEvent) -> bytes:
 
 
 def decode(document: bytes, event_type: type[IntegrationEvent]) -> tuple[Any, dict[str, str]]:
-    """Return the event in `document`, and its trace; raise InvalidDocument if it's of another type."""
+    """Return the event in `document`, and its trace; raise ValueError if it's of another type."""
     try:  # what this version of the service doesn't know, a newer one has sent
         model, lenient = document_of(event_type), {"by_alias": True, "by_name": True}
         read = model.model_validate_json(document, extra="ignore", **lenient)
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_context=False, include_input=False)
         said = ((".".join(map(str, each["loc"])) or "document", each["msg"]) for each in wrong)
-        raise InvalidDocument("; ".join(map(": ".join, said))) from None
+        raise ValueError("; ".join(map(": ".join, said))) from None
     trace = {"traceparent": read.traceparent, "tracestate": read.tracestate}
     event = read.data.model_copy(update={"id": read.id, "time": read.time})
     return event, {name: value for name, value in trace.items() if isinstance(value, str)}

@@ -5,12 +5,10 @@ import logging
 import re
 import traceback
 from collections import Counter
-from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, Field
 
@@ -32,8 +30,7 @@ class EventTooLarge(Exception):
     """The event is over the broker's limit: there's no sense in trying again."""
 
 
-@dataclass(frozen=True, eq=False)
-class Subscription:
+class Subscription(NamedTuple):
     """One listener's subscription to the events of one class."""
 
     event_type: type[IntegrationEvent]
@@ -71,30 +68,27 @@ class Backlog(BaseModel):
 
 
 def event_types() -> list[type[IntegrationEvent]]:
-    """Return the classes of integration events; raise BrokerUnavailable if two have one name."""
+    """Return the classes of integration events."""
     found = [IntegrationEvent]
     for parent in found:  # which grows
         found += [each for each in parent.__subclasses__() if each not in found]
-    _check([each.__name__ for each in found], "classes of events")
     return found[1:]
 
 
 def subscriptions() -> list[Subscription]:
     """Return one for each listener of each class; raise BrokerUnavailable for a name that can't be."""
+    types = event_types()
     found = [
         Subscription(each, listener, each.__name__, f"{each.__name__}.{bus.name_of(listener)}")
-        for each in event_types()
+        for each in types
         for listener in bus.listeners(each)
     ]
-    _check([each.name for each in found], "listeners")
-    return found
-
-
-def _check(names: list[str], what: str) -> None:
+    names = [each.__name__ for each in types] + [each.name for each in found]
     for name, count in Counter(names).items():
         if count > 1 or "<" in name:
-            said = f"{name} names {count} {what}: each needs a lasting name of its own"
-            raise BrokerUnavailable(f"{said}, such as that of a def or class of a module.")
+            said = f"{name} names {count} of the listeners and events"
+            raise BrokerUnavailable(f"{said}: give each a def or class of a module to itself.")
+    return found
 
 
 def safe(name: str) -> str:
@@ -111,9 +105,11 @@ async def attempt(
     """
     renewing = asyncio.create_task(_renew(renew)) if renew else None
     try:
+        final = True  # no attempt can change a document
         if number > settings.max_attempts:
             raise ChildProcessError(f"the process ended in each of {number - 1} attempts")
         event, trace = cloudevents.decode(document, subscription.event_type)
+        final = number == settings.max_attempts
         cloudevents.trace.set(trace)
         attempt_number.set(number)
         await bus.caller(subscription.listener)(event)
@@ -122,7 +118,7 @@ async def attempt(
         if (task := asyncio.current_task()) and task.cancelling():
             raise
         log.exception("%s failed, attempt %s", subscription.name, number)
-        if number < settings.max_attempts and not isinstance(error, cloudevents.InvalidDocument):
+        if not final:
             return backoff(number)
         said = "".join(traceback.format_exception_only(error)).strip()[:1000]
         letter: dict[str, Any] = {"id": cloudevents.id_of(document), "listener": subscription.name}
@@ -134,7 +130,7 @@ async def attempt(
             renewing.cancel()
 
 
-async def _renew(renew: Callable[[], Awaitable[Any]]) -> None:
+async def _renew(renew: Any) -> None:
     while True:
         await asyncio.sleep(settings.lease / 3)
         with suppress(Exception):  # the broker may be away; the next time counts

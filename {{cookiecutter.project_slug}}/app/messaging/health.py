@@ -8,10 +8,9 @@ from fastapi.responses import JSONResponse
 
 from app.messaging import delivery
 
-AWAY = "The broker is away, and nothing has happened. Try again later."
 RETRY_AFTER = {"Retry-After": "5"}  # seconds
 ANSWERS: Any = {
-    delivery.EventNotStored: (503, AWAY, RETRY_AFTER),
+    delivery.EventNotStored: (503, "The broker is away. Try again later.", RETRY_AFTER),
     delivery.EventTooLarge: (413, "The event is too large for the broker.", {}),
 }
 RESPONSES: Any = {status: {"description": detail} for status, detail, _ in ANSWERS.values()}
@@ -24,9 +23,6 @@ async def refuse(request: Request, error: Exception) -> Response:
     delivery.log.warning("%s %s: %r", request.method, request.url.path, error)
     status, detail, headers = ANSWERS[type(error)]
     return JSONResponse({"detail": detail}, status, headers)
-
-
-exception_handlers: Any = dict.fromkeys(ANSWERS, refuse)
 
 
 @router.get("/health")

@@ -12,13 +12,9 @@ const at = (path) => new URL(path.replace(/^\/+/, ""), new URL(".", location.hre
 let about = { events: [], routes: [], rows: [], questions: [], predictions: [], problem: "" };
 let steps = []; // of the run before this one, and of this one, oldest first
 let now = { run: "", state: "", calls: {}, running: [], handled: null };
-let connection = "connecting"; // then: live, stopped, closing, lost, killed, away, refused, unread
-let refusal = "";
-let cameBack = false;
-let paused = false;
-let waiting = 0; // steps that came while paused
-let quietSince = Date.now();
-let wasIdle = false;
+let [connection, told] = ["connecting", "connecting"]; // then: live, stopped, closing, lost, killed, away, ...
+let [refusal, cameBack, wasIdle, quietSince] = ["", false, false, Date.now()];
+let [paused, waiting] = [false, 0]; // steps that came while paused
 let unsaid = []; // steps that a screen reader hasn't been told of
 
 const clock = (time) => new Date(time).toLocaleTimeString([], { hour12: false });
@@ -65,8 +61,7 @@ async function api(path, sent) {
   const json = { method: "POST", headers: { "Content-Type": "application/json" }, body: sent };
   const response = await fetch(at(path), sent === undefined ? {} : json);
   const text = await response.text();
-  const isJSON = response.headers.get("content-type")?.includes("json");
-  return { ok: response.ok, status: response.status, text, data: isJSON ? JSON.parse(text) : null };
+  return { ok: response.ok, status: response.status, text, data: response.ok && text ? JSON.parse(text) : null };
 }
 
 // The connection comes back by itself, and says truthfully where the server is.
@@ -171,8 +166,6 @@ function sentence() {
   }[connection];
 }
 
-let told = "connecting";
-
 function showState() {
   const [state, name, text] = sentence();
   $("#state").dataset.state = state;
@@ -252,16 +245,14 @@ function showLog() {
   const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
   const focused = box.contains(document.activeElement) && document.activeElement.ariaLabel;
   const shown = steps.slice(-SHOWN);
-  const first = (step, index) => step.run !== shown[index - 1]?.run;
-  fill($("#log"), shown.flatMap((step, index) => [...(first(step, index) ? [runRow(step.run)] : []), logRow(step)]));
+  fill($("#log"), shown.flatMap((step, index) => {
+    if (step.run === shown[index - 1]?.run) return [logRow(step)];
+    const text = `${step.run === now.run ? "This run" : "The last run"}: ${process(step.run)}`;
+    const heading = el("th", { scope: "rowgroup", colspan: "6", role: "rowheader", text });
+    return [el("tr", { role: "row", class: "run" }, heading), logRow(step)];
+  }));
   if (focused) $$("#log button").find((button) => button.ariaLabel === focused)?.focus();
   if (atEnd) box.scrollTop = box.scrollHeight;
-}
-
-function runRow(run) {
-  const text = `${run === now.run ? "This run" : "The last run"}: ${process(run)}`;
-  const heading = el("th", { scope: "rowgroup", colspan: "6", role: "rowheader", text });
-  return el("tr", { role: "row", class: "run" }, heading);
 }
 
 function logRow(step) {
@@ -270,8 +261,10 @@ function logRow(step) {
   for (let up = cause(step); up && depth < 3; up = cause(up)) depth++;
   const ms = step.duration * 1000;
   const [event, ...rest] = cells(step);
-  if (depth) event.dataset.depth = depth;
-  if (depth) event.firstChild.append(small(`caused by no. ${step.cause}`));
+  if (depth) {
+    event.dataset.depth = depth;
+    event.firstChild.append(small(`caused by no. ${step.cause}`));
+  }
   return line(head(step.step ? `Step ${step.step}` : "New", small(`no. ${step.sequence}`)), event, ...rest,
     cell("When", clock(step.time), small(`${ms.toFixed(ms < 10 ? 1 : 0)} ms`), again(step)));
 }
@@ -305,10 +298,11 @@ function showInstances() {
   const runs = [...new Set([now.run, ...handled.map(({ run }) => run)])];
   const share = (run) => `${process(run)} handled ${handled.filter((step) => step.run === run).length}`;
   put($("#shares"), `This page: ${process(now.run)}. Of the last ${handled.length}, ${runs.map(share).join(", ")}.`);
+  const note = (step) => [step.run === now.run && "this page", step.sent_by && `sent by process ${step.sent_by}`]
+    .filter(Boolean).join(", ");
   fill($("#handled"), handled.map((step) => line(head(step.type, small(step.detail)),
     cell("Listener", code(short(step.listener))),
-    cell("Instance", mark(step.run === now.run ? "done" : "open", process(step.run)),
-      small(step.sent_by ? `sent by process ${step.sent_by}` : "")),
+    cell("Instance", mark(step.run === now.run ? "done" : "open", process(step.run)), small(note(step))),
     cell("Attempt", step.attempt > 1 ? mark("earlier", String(step.attempt)) : String(step.attempt ?? "")),
     cells(step)[2], cell("When", clock(step.time)))).reverse());
   $("#beyond").hidden = !now.beyond;
@@ -331,8 +325,7 @@ function showBeyond({ steps, dead_letters: letters, max_attempts: max }) {
 
 // The concept flow: each step of the app is played box by box; under load, only the last ones.
 
-let queue = [];
-let playing = false;
+let [queue, playing] = [[], false];
 
 async function play(added) {
   queue = [...queue, ...added].slice(-4);
@@ -365,14 +358,13 @@ setInterval(() => { // in batches, so that a screen reader can follow
 
 // Buttons that make something happen.
 
-const NO_ANSWER = "The app doesn't answer; look at your terminal.";
 function moment(number, act) {
   const button = $(`#moment-${number}`);
   const result = button.nextElementSibling;
   button.onclick = async () => {
     if (button.ariaDisabled) return;
     button.ariaDisabled = "true";
-    result.textContent = await act((text) => { result.textContent = text; }).catch(() => NO_ANSWER);
+    result.textContent = await act((text) => put(result, text)).catch(() => "The app doesn't answer.");
     button.ariaDisabled = null;
     say(result.textContent);
   };
@@ -391,7 +383,7 @@ moment(1, async () => {
 moment(2, async () => {
   const earlier = new Set((await recorded()).map(key));
   const { status } = await api("orders", '{"item": "tea", "quantity": 1}');
-  if (now.handled) return `Answered ${status}. The broker delivers OrderPlaced to each listener.`;
+  if (now.handled) return `Answered ${status}. The broker delivers it: see which instance handled what.`;
   const rows = (await recorded()).filter((step) => !earlier.has(key(step)) && step.type === "OrderPlaced");
   const names = rows.map((step) => (step.listener ? short(step.listener) : "nobody")).join(", ");
   return `Answered ${status}. One OrderPlaced made ${plural(rows.length, "row")}: ${names}.`;
