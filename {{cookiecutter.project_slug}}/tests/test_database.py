@@ -1,59 +1,37 @@
-"""What's stored and what's emitted are kept together, in SQLite and in PostgreSQL, or not at all."""
+"""What's stored and what's emitted are kept together, or not at all: in SQLite and PostgreSQL."""
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from fastapi.testclient import TestClient
-from sqlalchemy import func, select
 
-from app import database, messaging, models
+from app import bus, database, messaging
 from app.bus import emit, on
-from app.database import transaction
-from app.events import Event, OrderPlaced
+from app.database import SessionDep, transaction
+from app.events import IntegrationEvent, OrderPlaced
 from app.main import app
 from app.messaging import delivery
-from tests import postgres
+from app.messaging.settings import settings
+from app.models import Order
 
 ROOT = Path(__file__).parent.parent
-TEA = {"item": "tea", "quantity": 2}
+TEA: dict[str, Any] = {"item": "tea", "quantity": 2}
+NAME = "OrderPlaced.app.handlers.orders.send_receipt"
 
-
-@pytest.fixture(scope="session")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a PostgreSQL server with the tables; it's started if BROKER_URL is unset."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    folder = postgres.folder_for(tmp_path_factory.mktemp("postgres"))
-    try:
-        command = postgres.prepare(folder, port)
-    except FileNotFoundError as error:
-        pytest.skip(str(error))
-    with subprocess.Popen(command, user=postgres.USER, stderr=subprocess.DEVNULL) as server:
-        try:
-            while not postgres.answers(port):
-                assert server.poll() is None
-                time.sleep(0.05)
-            url = f"postgresql://postgres@127.0.0.1:{port}"
-            alembic = [sys.executable, "-m", "alembic", "upgrade", "head"]
-            subprocess.run(alembic, cwd=ROOT, env=os.environ | {"BROKER_URL": url}, check=True)
-            yield url
-        finally:
-            server.terminate()
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """Runs a coroutine function while the service is connected, to each database."""
+def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a coroutine function while the service is connected to each of the databases."""
     if request.param == "postgres":
         monkeypatch.setenv("BROKER_URL", request.getfixturevalue("url"))
 
@@ -67,17 +45,212 @@ def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Call
     return run
 
 
-def order() -> tuple[models.Order, OrderPlaced]:
+@pytest.fixture
+def client(run: Run) -> Iterator[TestClient]:
+    """The started app, on each of the databases."""
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+def order(id: UUID) -> tuple[Order, OrderPlaced]:
     """Return an order and its event."""
-    id = uuid4()
-    return models.Order(id=id, **TEA), OrderPlaced(order_id=id, item="tea", quantity=2)
+    return Order(id=id, **TEA), OrderPlaced(order_id=id, **TEA)
 
 
-async def count(id: UUID | None = None) -> tuple[int, int]:
-    """Return how many orders are stored, and how many events wait for a listener."""
+async def stored(id: UUID) -> bool:
     async with transaction() as session:
-        stored = await session.scalar(
-            select(func.count()).select_from(models.Order).where(models.Order.id == id)
-        )
-    waiting = [each.waiting for each in (await delivery.status()).values()] if delivery.broker else []
-    return stored or 0, sum(waiting)
+        return await session.get(Order, id) is not None
+
+
+async def waiting() -> int:
+    """Return how many events the broker has for the receipt's listener."""
+    if not delivery.broker:
+        return 0
+    return (await delivery.status())[NAME].waiting
+
+
+def test_an_order_can_be_read(client: TestClient) -> None:
+    id = client.post("/orders", json=TEA).json()["order_id"]
+
+    assert client.get(f"/orders/{id}").json() == TEA
+    assert client.get(f"/orders/{uuid4()}").status_code == 404
+
+
+@pytest.mark.parametrize("wrong", [{"item": "a\0b"}, {"quantity": 2**31}, {"quantity": 10**30}])
+def test_what_no_column_can_hold_is_refused(client: TestClient, wrong: dict[str, Any]) -> None:
+    assert client.post("/orders", json=TEA | wrong).status_code == 422
+
+
+def test_a_block_that_ends_well_keeps_both(run: Run) -> None:
+    id = uuid4()
+
+    async def main() -> tuple[bool, int]:
+        before = await waiting()
+        row, event = order(id)
+        async with transaction() as session:
+            session.add(row)
+            await emit(event)
+            assert await waiting() == before  # not before it's committed
+        return await stored(id), await waiting() - before
+
+    kept, waits = run(main)
+    assert kept
+    assert waits == (1 if settings.url else 0)  # in SQLite, the listener has run
+
+
+def test_an_error_after_emit_keeps_neither(run: Run) -> None:
+    id = uuid4()
+
+    async def main() -> tuple[bool, int]:
+        before = await waiting()
+        row, event = order(id)
+        with suppress(ValueError):
+            async with transaction() as session:
+                session.add(row)
+                await emit(event)
+                raise ValueError("after emit")
+        return await stored(id), await waiting() - before
+
+    assert run(main) == (False, 0)
+
+
+def test_a_savepoint_that_is_rolled_back_keeps_neither(run: Run) -> None:
+    id = uuid4()
+
+    async def main() -> tuple[bool, int]:
+        before = await waiting()
+        row, event = order(id)
+        async with transaction() as session:
+            savepoint = await session.begin_nested()
+            session.add(row)
+            await emit(event)
+            await savepoint.rollback()
+        return await stored(id), await waiting() - before
+
+    assert run(main) == (False, 0)
+
+
+def test_tasks_that_emit_join_the_same_transaction(run: Run) -> None:
+    async def main() -> int:
+        before = await waiting()
+        async with transaction() as session:
+            await asyncio.gather(*(emit(order(uuid4())[1]) for _ in range(10)))
+            await session.rollback()
+        return await waiting() - before
+
+    assert run(main) == 0
+
+
+def test_a_task_that_outlives_the_transaction_emits_on_its_own(run: Run) -> None:
+    async def main() -> int:
+        before = await waiting()
+        go_on = asyncio.Event()
+
+        async def later() -> None:
+            await go_on.wait()
+            await emit(order(uuid4())[1])
+
+        async with transaction():
+            task = asyncio.create_task(later())
+            await asyncio.sleep(0)
+        go_on.set()
+        await task
+        return await waiting() - before
+
+    assert run(main) == (1 if settings.url else 0)
+
+
+class Audited(IntegrationEvent):
+    """An order was written into the books."""
+
+    order_id: UUID
+
+
+@pytest.mark.usefixtures("empty_bus")
+def test_a_listener_may_have_a_session_of_its_own(run: Run) -> None:
+    """What it emits joins that one; what fails there keeps neither."""
+    id = uuid4()
+    heard: list[OrderPlaced] = []
+
+    async def keep_books(event: OrderPlaced) -> None:
+        async with transaction() as session:
+            session.add(Order(id=id, item="books", quantity=1))
+            await emit(Audited(order_id=event.order_id))
+            if not heard:
+                heard.append(event)
+                raise ValueError("the first time")
+
+    async def main() -> list[bool]:
+        results = []
+        for _ in range(2):
+            with suppress(ValueError):
+                async with transaction() as session:
+                    session.add(order(uuid4())[0])
+                    await bus.caller(keep_books)(order(uuid4())[1])
+            results.append(await stored(id))
+        return results
+
+    assert run(main) == [False, True]
+
+
+@pytest.mark.usefixtures("empty_bus")
+def test_in_this_process_a_listener_that_fails_rolls_the_order_back() -> None:
+    ids: list[UUID] = []
+
+    @on(OrderPlaced)
+    async def broken(event: OrderPlaced) -> None:
+        ids.append(event.order_id)
+        raise ValueError("broken")
+
+    with TestClient(app, raise_server_exceptions=False) as client:
+        assert client.post("/orders", json=TEA).status_code == 500
+        assert client.get(f"/orders/{ids[0]}").status_code == 404
+
+
+def test_the_transaction_ends_before_the_response(run: Run) -> None:
+    """A commit that fails is no success that was answered."""
+    path = f"/{uuid4()}"
+    id = uuid4()
+
+    @app.get(path)
+    async def twice(session: SessionDep) -> str:
+        session.add(order(id)[0])
+        return "stored"
+
+    with TestClient(app, raise_server_exceptions=False) as client:
+        assert client.get(path).status_code == 200
+        assert client.get(path).status_code == 500  # the key exists
+    app.router.routes.pop()
+
+
+def alembic(command: str, url: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of Alembic's in the project's folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "alembic", *command.split()],
+        cwd=ROOT,
+        env=os.environ | {"BROKER_URL": url},
+        capture_output=True,
+        encoding="utf-8",
+    )
+
+
+def test_the_migrations_make_the_tables_of_the_models(url: str) -> None:
+    done = alembic("check", url)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("", "Set BROKER_URL"),
+        ("http://me:secret@x", "must look like"),
+        ("postgresql://me:secret@127.0.0.1:1", "127.0.0.1:1"),
+    ],
+)
+def test_alembic_says_what_it_needs(url: str, said: str) -> None:
+    done = alembic("upgrade head", url)
+
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "secret" not in done.stderr
+    assert len(done.stderr.splitlines()) == 1

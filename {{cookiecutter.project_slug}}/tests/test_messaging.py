@@ -52,6 +52,16 @@ class FakeBroker:
             raise EventNotStored("away")
 
 
+# % if cookiecutter.broker == "postgres"
+@pytest.fixture
+def broker(monkeypatch: pytest.MonkeyPatch, url: str) -> FakeBroker:
+    broker = FakeBroker()
+    monkeypatch.setattr(adapter, "Broker", lambda subscriptions: broker)
+    monkeypatch.setenv("BROKER_URL", url)  # the data is there
+    return broker
+
+
+# % else
 @pytest.fixture
 def broker(monkeypatch: pytest.MonkeyPatch) -> FakeBroker:
     broker = FakeBroker()
@@ -60,6 +70,7 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> FakeBroker:
     return broker
 
 
+# % endif
 @pytest.fixture
 def default_settings() -> None:
     settings.settings.__init__()  # type: ignore[misc]

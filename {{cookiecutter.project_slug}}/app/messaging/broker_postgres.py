@@ -1,123 +1,52 @@
 """The adapter for PostgreSQL: a table is the queue, with a row for each listener of an event.
 
-In the schema mq_SERVICE, with underscores for the hyphens in SERVICE, the name of this service:
-
-- table events: a row is deleted once its listener has handled it. One that's being handled, or has
-  to wait for its next attempt, is due later; a dead letter is never due, and says why in `error`;
-- table subscriptions: which listener wants which type of event. Any program may add its own;
-- function publish(type, document): how a program that speaks SQL sends an event.
+It's in a schema of its own, which queue.sql describes. Other programs reach it by SQL alone.
 """
 
 import asyncio
 import logging
 import time
 from contextlib import suppress
-from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from pathlib import Path
 
 import asyncpg  # type: ignore[import-untyped]
 from sqlalchemy import event, text
 
+from app.database import AWAY, current, dsn
 from app.messaging.cloudevents import id_of
 from app.messaging.delivery import Backlog, DeadLetter, EventNotStored, Subscription, attempt
 from app.messaging.settings import SERVICE, BrokerUnavailable, address_of, settings
 
 SCHEMA = f"mq_{SERVICE.replace('-', '_')}"  # also the channel of NOTIFY
-LOOK_EVERY = 1.0  # seconds; most events come sooner, by NOTIFY
-AWAY = (
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,  # when a connection breaks at a bad moment
-    OSError,
-    TimeoutError,
-)
-# Parameters that libpq knows and asyncpg doesn't; it would send them to the server.
-LIBPQ_ONLY = ("channel_binding", "connect_timeout", "gssencmode", "keepalives", "tcp_user_timeout")
-
-CREATE = f"""
-SELECT pg_advisory_xact_lock(hashtext('{SCHEMA}'));
-CREATE SCHEMA IF NOT EXISTS {SCHEMA};
-CREATE TABLE IF NOT EXISTS {SCHEMA}.subscriptions (
-    listener text PRIMARY KEY,
-    type text NOT NULL
-);
-CREATE TABLE IF NOT EXISTS {SCHEMA}.events (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    listener text NOT NULL,
-    document bytea NOT NULL,  -- a CloudEvent: JSON, in UTF-8
-    stored timestamptz NOT NULL DEFAULT clock_timestamp(),
-    due timestamptz DEFAULT clock_timestamp(),  -- NULL: a dead letter
-    attempts int NOT NULL DEFAULT 0,
-    error text,
-    failed timestamptz
-) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
-CREATE INDEX IF NOT EXISTS events_due ON {SCHEMA}.events (listener, due, id);
-CREATE OR REPLACE FUNCTION {SCHEMA}.publish(type text, document text) RETURNS void LANGUAGE sql AS $$
-    INSERT INTO {SCHEMA}.events (listener, document)
-        SELECT s.listener, convert_to($2, 'UTF8') FROM {SCHEMA}.subscriptions s WHERE s.type = $1;
-    SELECT pg_notify('{SCHEMA}', '');
-$$;
-"""
-SUBSCRIBE = f"INSERT INTO {SCHEMA}.subscriptions VALUES ($1, $2) ON CONFLICT DO NOTHING"
-PUBLISH = f"""
-INSERT INTO {SCHEMA}.events (listener, document)
-    SELECT listener, $2 FROM {SCHEMA}.subscriptions WHERE type = $1
-"""
+EVENTS, SUBSCRIPTIONS = f"{SCHEMA}.events", f"{SCHEMA}.subscriptions"
 NOTIFY = f"SELECT pg_notify('{SCHEMA}', '')"
-TAKE = f"""
-WITH handled AS (DELETE FROM {SCHEMA}.events WHERE id = $3), next AS (
-    SELECT id, due FROM {SCHEMA}.events WHERE listener = $1 AND due BETWEEN $4 AND now()
+PUBLISH = f"""INSERT INTO {EVENTS} (listener, document)
+SELECT listener, $2 FROM {SUBSCRIPTIONS} WHERE type = $1"""
+TAKE = f"""WITH handled AS (DELETE FROM {EVENTS} WHERE id = $3), next AS (
+    SELECT id, due FROM {EVENTS} WHERE listener = $1 AND due BETWEEN $4 AND now()
     ORDER BY due, id LIMIT 1 FOR UPDATE SKIP LOCKED
-)
-UPDATE {SCHEMA}.events e SET attempts = attempts + 1, due = now() + $2
-FROM next WHERE e.id = next.id RETURNING next.due, e.id, attempts, document
-"""
-FIRST = datetime(1970, 1, 1, tzinfo=UTC)
-HANDLED = f"DELETE FROM {SCHEMA}.events WHERE id = $1"
-# Only while it's ours: another instance that took the row over has counted one more attempt.
-POSTPONE = f"UPDATE {SCHEMA}.events SET due = now() + $3 WHERE id = $1 AND attempts = $2"
-GIVE_UP = f"""
-UPDATE {SCHEMA}.events SET due = NULL, error = $3, failed = now() WHERE id = $1 AND attempts = $2
-"""
-BACKLOG = f"""
-SELECT count(*) FILTER (WHERE due <= now()), count(*) FILTER (WHERE due > now()),
-    extract(epoch FROM now() - min(stored))::float
-FROM {SCHEMA}.events WHERE listener = $1 AND due IS NOT NULL
-"""
-DEAD_LETTERS = f"SELECT * FROM {SCHEMA}.events WHERE due IS NULL ORDER BY failed, id"
-REPLAY = f"""
-UPDATE {SCHEMA}.events SET attempts = 0, due = clock_timestamp(), error = NULL WHERE id = $1
-"""
-# What the planner knows of a queue is always out of date, so there's one plan: by the index.
+) UPDATE {EVENTS} e SET attempts = attempts + 1, due = now() + $2
+FROM next WHERE e.id = next.id RETURNING next.due, e.id, attempts, document"""
+# Only while it's ours: an instance that took the row over has counted one more attempt.
+POSTPONE = f"UPDATE {EVENTS} SET due = now() + $3 WHERE id = $1 AND attempts = $2"
+GIVE_UP = f"""UPDATE {EVENTS} SET due = NULL, failed = now(), error = $3
+WHERE id = $1 AND attempts = $2"""
+BACKLOG = f"""SELECT count(*) FILTER (WHERE due <= now()), count(*) FILTER (WHERE due > now()),
+    extract(epoch FROM now() - min(stored))::int FROM {EVENTS}
+WHERE listener = $1 AND due IS NOT NULL"""
+REPLAY = f"UPDATE {EVENTS} SET attempts = 0, error = NULL, due = clock_timestamp() WHERE id = $1"
 CONSUMER = {
     "synchronous_commit": "off",  # what's forgotten in a crash is delivered again
-    "enable_seqscan": "off",
+    "enable_seqscan": "off",  # statistics of a queue are always out of date: there's one plan
     "enable_bitmapscan": "off",
     "enable_sort": "off",
 }
+LOOK_EVERY = 1.0  # seconds; most events come sooner, by NOTIFY
+FIRST = datetime(1970, 1, 1, tzinfo=UTC)
 
-# The session whose transaction `emit` joins, while there's one.
-current: ContextVar[Any] = ContextVar("session", default=None)
 log = logging.getLogger(__name__)
-
-
-def dsn() -> str:
-    """Return BROKER_URL as asyncpg takes it; raise BrokerUnavailable if it's no URL of libpq's."""
-    address_of(settings.url)
-    parts = urlsplit(settings.url)
-    known = [each for each in parse_qsl(parts.query) if not each[0].startswith(LIBPQ_ONLY)]
-    return parts._replace(query=urlencode(known)).geturl()
-
-
-async def connect() -> asyncpg.Connection:
-    """Return a new connection for data; raise EventNotStored if PostgreSQL is away."""
-    try:
-        return await asyncpg.connect(dsn(), timeout=settings.timeout)
-    except AWAY as error:
-        raise EventNotStored(f"{address_of(settings.url)}: {error!r}") from error
 
 
 class Broker:
@@ -129,51 +58,44 @@ class Broker:
         self.address = address_of(settings.url)
         self.subscriptions = subscriptions
         self.running = True
-        self.news: list[asyncio.Event] = []  # one a consumer
-        self.consumers: list[asyncio.Task[None]] = []
-        self.background: list[asyncio.Task[None]] = []
+        self.news: list[asyncio.Event] = []  # one for each consumer
         self.stored = asyncio.Event()
+        self.consumers: list[asyncio.Task[None]] = []
+        self.helpers: list[asyncio.Task[None]] = []
         limits = {"timeout": settings.timeout, "command_timeout": settings.timeout}
-        pool = partial(asyncpg.create_pool, dsn(), min_size=0, reset=_keep, **limits)
-        self.pool = pool(max_size=10)
-        self.queue = pool(max_size=5, server_settings=CONSUMER)
+        pool = partial(asyncpg.create_pool, dsn(), min_size=0, reset=_as_it_is, **limits)
+        self.pool, self.queue = pool(max_size=10), pool(max_size=5, server_settings=CONSUMER)
 
     async def connect(self) -> None:
         try:
             async with asyncio.timeout(settings.timeout):
-                await self.pool
-                await self.queue
-                if not await self.pool.fetchval("SELECT to_regclass($1)", f"{SCHEMA}.events"):
-                    await self.pool.execute(CREATE)
-                wanted = [(each.name, each.type) for each in self.subscriptions]
-                await self.pool.executemany(SUBSCRIBE, wanted)
-        except asyncpg.PostgresError as error:
-            raise BrokerUnavailable(
-                f"PostgreSQL at {self.address} refuses this service: {error}. "
-                "Correct BROKER_URL, or what its user may do."
-            ) from None
+                await asyncio.gather(self.pool, self.queue)
+                if not await self.pool.fetchval("SELECT to_regclass($1)", EVENTS):
+                    sql = Path(__file__).with_name("queue.sql")
+                    await self.pool.execute(sql.read_text(encoding="utf-8"))
+                subscribe = f"INSERT INTO {SUBSCRIPTIONS} VALUES ($1, $2) ON CONFLICT DO NOTHING"
+                names = [(each.name, each.type) for each in self.subscriptions]
+                await self.pool.executemany(subscribe, names)
         except AWAY as error:
-            raise BrokerUnavailable(
-                f"No PostgreSQL answers at {self.address} ({type(error).__name__}): "
-                "start it, or correct BROKER_URL."
-            ) from None
-        self.background = [asyncio.create_task(self._notify())]
+            if isinstance(error, asyncpg.PostgresError):
+                said = f"PostgreSQL at {self.address} says: {error}. Correct BROKER_URL, or that."
+                raise BrokerUnavailable(said) from None
+            said = f"No PostgreSQL answers at {self.address} ({type(error).__name__})"
+            raise BrokerUnavailable(f"{said}: start it, or correct BROKER_URL.") from None
+        self.helpers.append(asyncio.create_task(self._notify()))
 
     async def close(self) -> None:
-        for each in self.background:
+        for each in self.helpers:
             each.cancel()
-        for pool in (self.pool, self.queue):
-            with suppress(*AWAY):
-                async with asyncio.timeout(2):
-                    await pool.close()
+        with suppress(*AWAY):
+            await asyncio.wait_for(asyncio.gather(self.pool.close(), self.queue.close()), 2)
 
     async def publish(self, event_type: str, event_id: str, document: bytes, key: str) -> None:
-        if (joined := current.get()) and joined.info["open"]:
-            sql = PUBLISH.replace("$1", ":type").replace("$2", ":document")
-            async with joined.info["lock"]:  # listeners of asyncio.gather share a transaction
-                await joined.execute(text(sql), {"type": event_type, "document": document})
-            if not event.contains(joined.sync_session, "after_commit", self._published):
-                event.listen(joined.sync_session, "after_commit", self._published)
+        if (session := current.get()) and session.info["open"]:
+            sql = text(PUBLISH.replace("$1", ":type").replace("$2", ":document"))
+            async with session.info["lock"]:  # tasks of asyncio.gather share the transaction
+                await session.execute(sql, {"type": event_type, "document": document})
+            event.listen(session.sync_session, "after_commit", self._published, once=True)
             return
         try:
             await self.pool.execute(PUBLISH, event_type, document)
@@ -190,33 +112,16 @@ class Broker:
             each.set()
 
     async def _notify(self) -> None:
-        """Tell other processes what was stored: one NOTIFY at a time, each for all since the last.
+        """Wake other processes: one NOTIFY at a time, for all that was stored since the last.
 
-        In the events' own transactions NOTIFY would make PostgreSQL commit them one by one.
+        In the transactions that store events, it would make PostgreSQL commit them one by one.
         """
-        while True:
-            await self.stored.wait()
+        while await self.stored.wait():
             self.stored.clear()
             with suppress(*AWAY):
                 await self.queue.execute(NOTIFY)
 
-    async def ping(self) -> None:
-        await self.pool.execute("SELECT 1")
-
-    async def consume(self) -> None:
-        self.background.append(asyncio.create_task(self._listen()))
-        for each in self.subscriptions:
-            for _ in range(settings.concurrency):
-                self.news.append(asyncio.Event())
-                self.consumers.append(asyncio.create_task(self._consume(each, self.news[-1])))
-
-    async def finish(self) -> None:
-        self.running = False
-        self._wake()
-        await asyncio.gather(*self.consumers)
-
     async def _listen(self) -> None:
-        """Wake the consumers at each NOTIFY of any process."""
         while True:
             with suppress(*AWAY):
                 connection = await asyncpg.connect(dsn(), timeout=settings.timeout)
@@ -229,17 +134,31 @@ class Broker:
                     connection.terminate()
             await asyncio.sleep(LOOK_EVERY)
 
+    async def ping(self) -> None:
+        await self.pool.execute("SELECT 1")
+
+    async def consume(self) -> None:
+        self.helpers.append(asyncio.create_task(self._listen()))
+        for each in self.subscriptions * settings.concurrency:
+            self.news.append(asyncio.Event())
+            self.consumers.append(asyncio.create_task(self._consume(each, self.news[-1])))
+
+    async def finish(self) -> None:
+        self.running = False
+        self._wake()
+        await asyncio.gather(*self.consumers)
+
     async def _consume(self, subscription: Subscription, news: asyncio.Event) -> None:
         lease, handled = timedelta(seconds=settings.lease), None
         since, look = FIRST, 0.0
         while self.running:
             news.clear()
-            if look < time.monotonic():  # for what is due again, or was committed late
+            if look < time.monotonic():  # for what's due again, or was committed late
                 since, look = FIRST, time.monotonic() + LOOK_EVERY
             try:
                 row = await self.queue.fetchrow(TAKE, subscription.name, lease, handled, since)
                 handled = None
-                if row:  # the next search begins here: it needn't skip what others have handled
+                if row:  # the next search begins there: it needn't skip what's been handled
                     since = row[0]
                     handled = await self._handle(subscription, *row[1:])
                 elif since > FIRST:
@@ -250,13 +169,13 @@ class Broker:
             except AWAY as error:
                 log.warning("%s waits for PostgreSQL: %r", subscription.name, error)
                 await asyncio.sleep(LOOK_EVERY)
-        with suppress(*AWAY):  # then it's delivered again
-            await self.queue.execute(HANDLED, handled)
+        with suppress(*AWAY):  # else it's delivered again
+            await self.queue.execute(f"DELETE FROM {EVENTS} WHERE id = $1", handled)
 
     async def _handle(
         self, subscription: Subscription, id: int, number: int, document: bytes
     ) -> int | None:
-        """Return `id` if the event is handled, so that its row can be deleted."""
+        """Let the listener handle the event; return `id` if its row can be deleted."""
 
         async def postpone(seconds: float = settings.lease) -> None:
             await self.queue.execute(POSTPONE, id, number, timedelta(seconds=seconds))
@@ -271,30 +190,29 @@ class Broker:
         return None
 
     async def backlog(self, subscription: Subscription) -> Backlog:
-        found = await self.pool.fetchrow(BACKLOG, subscription.name)
-        return Backlog(waiting=found[0], in_hand=found[1], oldest=found[2])
+        waiting, in_hand, oldest = await self.pool.fetchrow(BACKLOG, subscription.name)
+        return Backlog(waiting=waiting, in_hand=in_hand, oldest=oldest)
 
     async def dead_letters(self) -> list[tuple[int, DeadLetter]]:
-        return [
-            (
-                row["id"],
-                DeadLetter(
-                    id=id_of(row["document"]),
-                    listener=row["listener"],
-                    type=row["listener"].partition(".")[0],
-                    error=row["error"],
-                    attempts=min(row["attempts"], settings.max_attempts),
-                    time=row["failed"],
-                    document=row["document"],
-                ),
-            )
-            for row in await self.pool.fetch(DEAD_LETTERS)
-        ]
+        rows = await self.pool.fetch(f"SELECT * FROM {EVENTS} WHERE due IS NULL ORDER BY failed")
+        return [(row["id"], _dead_letter(**row)) for row in rows]
 
     async def replay(self, place: int, letter: DeadLetter) -> None:
         await self.pool.execute(REPLAY, place)
-        await self.queue.execute(NOTIFY)
+        await self.pool.execute(NOTIFY)
 
 
-async def _keep(connection: asyncpg.Connection) -> None:
-    """Leave a connection as it is when it goes back to the pool, which saves a round trip."""
+def _dead_letter(listener: str, document: bytes, failed: datetime, **row: str) -> DeadLetter:
+    return DeadLetter(
+        id=id_of(document),
+        listener=listener,
+        type=listener.partition(".")[0],
+        error=row["error"],
+        attempts=min(int(row["attempts"]), settings.max_attempts),
+        time=failed,
+        document=document,
+    )
+
+
+async def _as_it_is(connection: asyncpg.Connection) -> None:
+    """Put a connection back into the pool without a reset, which would be a round trip."""

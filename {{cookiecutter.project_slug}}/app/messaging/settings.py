@@ -19,7 +19,7 @@ EXAMPLE_URL = "kafka://localhost:9092"
 
 
 # % elif cookiecutter.broker == "postgres"
-EXAMPLE_URL = "postgresql://postgres@localhost:5432"
+EXAMPLE_URL = "postgresql://localhost:5432"
 
 
 # % else
@@ -49,10 +49,11 @@ settings = Settings.model_construct()  # the defaults, until connected() reads t
 
 def address_of(url: str) -> str:
     """Return `url` without user and password; raise BrokerUnavailable if it's not as it should be."""
-    scheme, host = EXAMPLE_URL.partition("://")[0], re.split("[/@]", EXAMPLE_URL)[-1]
+    scheme, _, host = EXAMPLE_URL.partition("://")
     one = r"(\[[\da-fA-F:.]+\]|[^][\s:/?@,]+)(:\d+)?"
     # % if cookiecutter.broker == "postgres"
-    if found := re.fullmatch(rf"(postgres(?:ql)?://)([^/@?#]*@)?({one}(,{one})*)?([/?][^@]*)?", url):
+    form = rf"(postgres(?:ql)?://)([^/@?#]*@)?({one}(,{one})*)?([/?][^@]*)?"
+    if found := re.fullmatch(form, url):
         socket = re.search("[?&]host=([^&]*)", url)
         return found[1] + (socket[1] if socket else found[3] or "localhost")
     # % else
