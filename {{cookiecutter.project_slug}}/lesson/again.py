@@ -1,9 +1,11 @@
 """Exercises 6 and 7, by what two processes do: python -m lesson.again [ORDER JAMMED-ORDER].
 
 The first one handles two orders, of which the printer jams on the second, and is killed. The other
-one gets both again, as a broker would deliver them. lesson.exercises runs this, and compares.
+one gets both again, as a broker would deliver them; then the broker is away, which exercise 4 may
+not hide. lesson.exercises runs this, and compares.
 """
 
+import ast
 import inspect
 import json
 import logging
@@ -17,10 +19,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from app.messaging.delivery import EventNotStored
 from lesson.course import Verdict
 from lesson.exercises import SILENCE, run
 from lesson.feedback import explain, say, where
-from lesson.marks import find_receipt, name
+from lesson.marks import find_receipt, name, uses
 from lesson.probe import Probe, Recorder, Run
 
 KEEPS = r"sqlite3|\bopen\(|\bPath\(|\.write|\.touch|shelve|dbm|pickle|transaction\("  # on disk
@@ -28,7 +31,7 @@ NEEDED = ("app", "lesson", "TUTORIAL.md", "answers.toml")
 
 
 def verdicts(root: Path, environment: Mapping[str, str]) -> dict[str, Verdict]:
-    """Return a verdict on each of the two, with an empty sentence where the hint does."""
+    """Return a verdict on each of them that's begun, with an empty sentence where the hint does."""
     with TemporaryDirectory(prefix="again-", ignore_cleanup_errors=True) as folder:
         place = Path(folder)  # a copy, so that the learner's own memory stays as it is
         for part in NEEDED:
@@ -43,12 +46,14 @@ def verdicts(root: Path, environment: Mapping[str, str]) -> dict[str, Verdict]:
                 facts |= json.loads(line) if line.startswith('{"') else {}
             if problem := facts.get("stuck") or facts.get("broken"):
                 return {"exercise6": Verdict("wrong", f"After the process was killed: {problem}")}
-    sixth = mark(facts)
+    found = {"exercise6": (sixth := mark(facts))}
+    if place := facts.get("swallows"):
+        found["exercise4"] = Verdict("wrong", say("swallows", place))
     if sixth.state != "right":
-        return {"exercise6": sixth}
+        return found
     jammed = say("forgets", facts["place"], who=facts["who"])
     seventh = Verdict("right", say("retried", "")) if facts["mended"] else Verdict("wrong", jammed)
-    return {"exercise6": sixth, "exercise7": seventh}
+    return found | {"exercise7": seventh}
 
 
 def mark(facts: dict[str, Any]) -> Verdict:
@@ -107,6 +112,14 @@ def second(app: Probe, tell: Any, orders: list[str]) -> None:
     failed = explain(errors[0], where(receipt)) if errors and errors[0] else ""
     tell(again=printed(again, receipt), mended=printed(mended, receipt), failed=failed)
     tell(next=printed(new, receipt))
+
+    async def away(event: Any) -> None:
+        raise EventNotStored("the broker is away")
+
+    app.bus.publish = away
+    if app.order(2).status == 201:
+        tell(swallows=uses("place_order", ast.Try, ast.TryStar, ast.With) or where(receipt))
+    app.bus.publish = None
 
 
 def main(orders: list[str]) -> None:
