@@ -141,7 +141,10 @@ class Probe:
                 return feedback.say("renamed", "app/events.py, line 1")
             self.app = main.app
             self.note_what_is_made()
-            with self.recorder, self.started() as self.client:
+            watching = self.bus.Middleware()
+            watching.emitted = self.recorder.emitted
+            watching.dispatch = self.recorder.dispatch
+            with watching, self.started() as self.client:
                 self.find_routes()
                 mark(self)
                 self.begin("The end of the app")
