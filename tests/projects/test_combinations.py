@@ -56,13 +56,15 @@ def test_exactly_the_files_that_were_asked_for(project: Project, answers: Answer
         if answer != "none":
             brings = FILES.get(question, {})
             expected += brings.get("any", []) + brings.get(answer, [])
+    if "none" not in (answers["lesson"], answers["broker"]):
+        expected += FILES["lesson_and_broker"]
     assert sorted(project.files()) == sorted(expected)
 
 
 def test_no_placeholder_is_left(project: Project) -> None:
     for name, text in project.files().items():
         unrendered = "workflows" in name  # has GitHub's own ${{ }}
-        for leftover in ("cookiecutter", "# %", "{%", *([] if unrendered else ["{{"])):
+        for leftover in ("cookiecutter.", "# %", "{%", *([] if unrendered else ["{{"])):
             assert leftover not in text, name
 
 
