@@ -18,6 +18,7 @@ from app import database, handlers, messaging
 from app.bus import emit
 from app.events import Shutdown, Startup
 from app.messaging import asyncapi, health
+from app.tracing import traced
 
 
 # % else
@@ -38,11 +39,12 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
     # % elif cookiecutter.broker == "postgres"
-    async with messaging.connected(), database.connected():  # BROKER_URL says to which
-        await emit(Startup())
-        async with messaging.consuming():
-            yield
-        await emit(Shutdown())
+    with traced():  # if OpenTelemetry is on
+        async with messaging.connected(), database.connected():  # BROKER_URL says to which
+            await emit(Startup())
+            async with messaging.consuming():
+                yield
+            await emit(Shutdown())
 
 
     # % else
