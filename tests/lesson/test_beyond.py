@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -363,9 +364,13 @@ def reloaded(*instances: Server) -> Iterator[None]:
 
 
 def outputs(instance: Server) -> list[str]:
-    """Return what print_label returned, in the order in which it was done."""
-    found = sorted(rows(instance, "print_label"), key=lambda row: row["time"])
-    return [row["value"] for row in found]
+    """Return what print_label returned, but for the time, in the order in which it was done."""
+
+    def done(row: dict[str, Any]) -> float:
+        return datetime.fromisoformat(row["time"]).timestamp() + float(row["duration"])
+
+    found = sorted(rows(instance, "print_label"), key=done)
+    return [row["value"].partition(" at ")[0] for row in found]
 
 
 def between(today: Day, one: Server, name: str) -> None:
