@@ -135,7 +135,7 @@ def test_a_bad_url(service: Service, url: str) -> None:
 
 def test_a_wrong_password(service: Service, name: str, broker: StartBroker) -> None:
     server = broker(name, "right")
-    service.url = server.url.replace("//", "//me:s3cret@")
+    service.url = f"{server.scheme}://me:s3cret@127.0.0.1:{server.port}"
     command = service.command("dead-letters")
     assert command.returncode != 0
     assert "s3cret" not in command.stderr

@@ -244,6 +244,7 @@ class Postgres(Broker):
         # PostgreSQL refuses to run as root, and pytest's folders are closed to all others.
         self.data = Path(tempfile.mkdtemp()) if self.project["USER"] else folder / "data"
         self.user = self.project["USER"]
+        self.options: tuple[str, ...] = ()
 
     @classmethod
     def found(cls) -> str:
@@ -256,7 +257,7 @@ class Postgres(Broker):
 
     def up(self) -> Self:
         """Start it, as soon as the processes of one that was killed are gone, and wait."""
-        self.command = tuple(self.project["prepare"](self.data, self.port))
+        self.command = (*self.project["prepare"](self.data, self.port), *self.options)
         if self.password:
             self.ask_for_passwords()
 

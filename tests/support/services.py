@@ -58,9 +58,11 @@ class Service:
         instance.until(lambda: instance.health() == 200)
         return instance
 
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return run(self.python, *arguments, cwd=self.folder, **self.environment)
+
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        module = ("-m", "app.messaging")
-        return run(self.python, *module, *arguments, cwd=self.folder, **self.environment)
+        return self.run("-m", "app.messaging", *arguments)
 
     def notes(self) -> list[Note]:
         """Return all that the listeners wrote, in order."""
