@@ -24,9 +24,9 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def served(baked: Bake, server: StartServer, tmp_path: Path) -> Server:
+def served(bake: Bake, server: StartServer, tmp_path: Path) -> Server:
     """The watched app, with what served.py adds."""
-    project = baked(lesson="student")
+    project = bake(lesson="student")
     shutil.copy(Path(__file__).parent / "in_project" / "served.py", tmp_path)
     command = (project.python, "-m", "uvicorn", "served:app")
     path = f"{tmp_path}{os.pathsep}{project.path}"

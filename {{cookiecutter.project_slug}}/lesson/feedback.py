@@ -8,6 +8,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from fastapi.exceptions import ResponseValidationError
 from pydantic import ValidationError
 
 from lesson.course import ROOT, not_utf8
@@ -39,10 +40,10 @@ def explain(error: BaseException, fallback: str = "") -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     what = str(error)
-    if isinstance(error, ValidationError):
+    if isinstance(error, ValidationError | ResponseValidationError):
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "value"
-        what = f"{error.title}, field {field}: {first['msg']}"
+        what = f"{getattr(error, 'title', 'answer')}, field {field}: {first['msg']}"
     what = ": ".join([type(error).__name__, *what.splitlines()[:1]])
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if own(frame.filename)]
     if not frames or is_circle(error):

@@ -345,11 +345,11 @@ def _note_route(now: Step, scope: Scope, status: int, body: bytes) -> None:
     endpoint = scope.get("endpoint")
     if endpoint is None or status == 405:
         now.step, now.listener_action = None, "No route handler triggered"
-    elif status == 422 and body.startswith(b'{"detail":[{"type":'):  # not the handler's own 422
+    elif status == 422 and re.match(rb'{"detail": ?\[{"type":', body):  # not the handler's own 422
         now.listener_action = "Input refused, route handler not triggered"
     else:
         now.listener, now.listener_action = bus.name_of(endpoint), "Route handler triggered"
-        if now.listener.startswith(("fastapi.", "starlette.")):  # /docs, files
+        if now.listener.startswith(("fastapi.", "starlette.", "app.messaging.")):  # /docs, /health
             now.step = None
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 import tomllib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -215,11 +216,11 @@ Serve = Callable[..., Server]
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
     """Starts a uvicorn that serves the watched app; all keep their steps in one folder."""
-    (tmp_path / "served.py").write_text(SERVED, encoding="utf-8")
     path = f"{tmp_path}{os.pathsep}{ROOT}"
     with ExitStack() as stack:
 
-        def start(*options: str) -> Server:
+        def start(served: str = SERVED, *options: str) -> Server:
+            (tmp_path / "served.py").write_text(served, encoding="utf-8")
             command = (sys.executable, "-m", "uvicorn", "served:app", *options)
             server = Server(*command, cwd=ROOT, PYTHONPATH=path)
             stack.callback(server.close)
@@ -274,6 +275,43 @@ def test_it_stops_at_once_with_20_pages_open(serve: Serve, number: int) -> None:
     assert [row["step"] for row in serve().get("/lesson/steps")] == [1, 2, 3, 1]
 
 
+LONG = """
+import asyncio
+from pathlib import Path
+from app.main import app as inner
+from lesson import live
+
+live.PATIENCE = 0.3
+
+
+@inner.get("/long")
+async def long() -> str:
+    await asyncio.sleep(2)
+    print("long is over", flush=True)
+    return "long"
+
+app = live.Watched(inner, Path(__file__).parent / "steps")
+"""
+
+
+@signals
+def test_a_request_that_takes_too_long_is_left_to_the_server(serve: Serve, tmp_path: Path) -> None:
+    server = serve(LONG)
+    with ThreadPoolExecutor() as threads:
+        answer = threads.submit(server.request, "GET", "/long")
+        server.until(lambda: server.get("/lesson/steps"))
+        time.sleep(0.5)
+        with ExitStack() as stack:
+            [page] = open_pages(server, 1, stack)
+            server.send(signal.SIGINT)
+            assert closed_with(page) == 1012
+        assert server.runs  # it waits for the request, as it does without a lesson
+        assert answer.result(10)[0] == 200
+    server.wait(10)
+    printed = [line for line in server.printed() if not line.startswith("INFO")]
+    assert printed[-2:] == ["long is over", "Cleanup done"]
+
+
 @signals
 def test_kill_9_loses_no_step_that_ended(serve: Serve) -> None:
     server = serve()
@@ -287,7 +325,7 @@ def test_kill_9_loses_no_step_that_ended(serve: Serve) -> None:
 
 @signals
 def test_the_reload_is_not_held_up(serve: Serve, tmp_path: Path) -> None:
-    server = serve("--reload", "--reload-dir", str(tmp_path))
+    server = serve(SERVED, "--reload", "--reload-dir", str(tmp_path))
     with ExitStack() as stack:
         pages = open_pages(server, 20, stack)
         time.sleep(0.5)  # the watcher of files takes a moment
@@ -303,7 +341,7 @@ def test_the_reload_is_not_held_up(serve: Serve, tmp_path: Path) -> None:
 
 @signals
 def test_several_workers_keep_apart(serve: Serve, tmp_path: Path) -> None:
-    server = serve("--workers", "2")
+    server = serve(SERVED, "--workers", "2")
     for _ in range(10):
         server.get("/")
     server.stop(signal.SIGTERM)
