@@ -92,6 +92,22 @@ async def emit_one(number: int, how: str = "ok") -> str:
     return event.id
 
 
+@router.post("/emit-large")
+async def emit_large(size: int) -> None:
+    """Emit a job of so many bytes."""
+    event = Job(number=0, how="x" * size)
+    await emit(event)
+    note("accepted", event, "done")
+
+
+@router.post("/emit-in-a-thread")
+def emit_in_a_thread(number: int) -> None:
+    """Emit a job in an event loop that isn't the service's."""
+    event = Job(number=number)
+    asyncio.run(emit(event))
+    note("accepted", event, "done")
+
+
 class Step(IntegrationEvent):
     """One of several steps with the same thing; they belong in order."""
 

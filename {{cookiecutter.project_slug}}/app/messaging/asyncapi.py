@@ -11,11 +11,11 @@ from app.messaging.cloudevents import CONTENT_TYPE, document_of
 from app.messaging.delivery import event_types, safe, subscriptions
 from app.messaging.settings import EXAMPLE_URL, SERVICE, address_of, settings
 
-PAGE = """<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>AsyncAPI</title>
-<link rel="stylesheet" href="CDN/styles/default.min.css"></head><body><div id="page"></div>
-<script src="CDN/browser/standalone/index.js"></script>
-<script>AsyncApiStandalone.render({schema: DOCUMENT}, document.getElementById("page"))</script>
-</body></html>""".replace("CDN", "https://cdn.jsdelivr.net/npm/@asyncapi/react-component@3")
+CDN = "https://cdn.jsdelivr.net/npm/@asyncapi/react-component@3"
+PAGE = f"""<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>AsyncAPI</title>
+<link rel="stylesheet" href="{CDN}/styles/default.min.css"><div id="page"></div>
+<script src="{CDN}/browser/standalone/index.js"></script><script>
+AsyncApiStandalone.render(DOCUMENT, document.getElementById("page"))</script>"""
 
 router = APIRouter(include_in_schema=False)
 
@@ -46,4 +46,4 @@ def specification() -> dict[str, Any]:
 @router.get("/asyncapi")
 def page() -> HTMLResponse:
     document = json.dumps(specification()).replace("<", "\\u003c")
-    return HTMLResponse(PAGE.replace("DOCUMENT", document))
+    return HTMLResponse(PAGE.replace("DOCUMENT", "{schema: " + document + "}"))

@@ -1,8 +1,7 @@
 """The adapter for RabbitMQ: a quorum queue for each listener keeps an event until it's acknowledged.
 
-Exchange SERVICE gives an event to each queue that is bound to its type, such as
-SERVICE.OrderPlaced.app.handlers.orders.send_receipt. In SERVICE.wait.1000 an event waits for 1000 ms
-before its next attempt. SERVICE.dead-letters is a queue, too.
+Exchange SERVICE gives an event to the queues bound to its type, such as SERVICE.OrderPlaced.LISTENER.
+In queue SERVICE.wait.1000 it waits for 1000 ms before its next attempt.
 """
 
 import asyncio
@@ -12,7 +11,6 @@ from functools import partial
 from typing import Any
 
 from aio_pika import Message, connect_robust
-from aio_pika.abc import AbstractIncomingMessage
 from aio_pika.exceptions import AMQPError, ChannelPreconditionFailed
 
 from app.messaging import delivery
@@ -29,45 +27,36 @@ class Broker:
     max_bytes = 16 * 2**20  # the default of RabbitMQ 4; raise it together with max_message_size
 
     def __init__(self, subscriptions: list[Subscription]) -> None:
-        self.address = address_of(settings.url)
-        self.subscriptions = subscriptions
+        self.address, self.subscriptions = address_of(settings.url), subscriptions
         self.in_hand: set[asyncio.Task[Any] | None] = set()
         self.connection: Any = None
-        self.held: dict[Any, AbstractIncomingMessage] = {}
+        self.held: dict[Any, Any] = {}
 
     async def connect(self) -> None:
-        # It logs with a stack what we say in a sentence.
-        logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)
-        options: dict[str, Any] = {"timeout": settings.timeout, "reconnect_interval": 1}
+        logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)  # it logs stacks
         try:
-            self.connection = await connect_robust(settings.url, **options)
+            self.connection = await connect_robust(settings.url, timeout=5, reconnect_interval=1)
             self.channel = await self.connection.channel()
             self.exchange = await self.channel.declare_exchange(SERVICE, durable=True)
             for each in self.subscriptions:
                 queue = await self._declare_queue(_queue(each.name))
                 await queue.bind(self.exchange, each.type)
             for number in range(1, settings.max_attempts):
-                await self._declare_wait(_wait(number), number)
+                # Back to a listener's queue by routing key, and without a chance of loss on the way.
+                name = _queue(f"wait.{(milliseconds := round(delivery.backoff(number) * 1000))}")
+                more = {"x-message-ttl": milliseconds, "x-dead-letter-exchange": ""}
+                more |= {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
+                queue = await self._declare_queue(name, **more)
+                await queue.bind(await self.channel.declare_exchange(name, "fanout", durable=True))
             await self._declare_queue(DEAD_LETTERS)
         except AWAY as error:
             said = f"No RabbitMQ at {self.address} ({type(error).__name__})"
             raise BrokerUnavailable(f"{said}: start it, or correct BROKER_URL.") from None
 
     async def _declare_queue(self, name: str, **more: Any) -> Any:
-        # `attempt` counts; RabbitMQ 4 would drop an event after 20 deliveries
-        arguments = {"x-queue-type": "quorum", "x-delivery-limit": 2**31 - 1, **more}
-        return await self.channel.declare_queue(name, durable=True, arguments=arguments)
-
-    async def _declare_wait(self, name: str, number: int) -> None:
-        """Make a queue from which RabbitMQ puts an event back into its listener's queue."""
-        arguments = {
-            "x-message-ttl": round(delivery.backoff(number) * 1000),
-            "x-dead-letter-exchange": "",  # by routing key, the name of the listener's queue
-            "x-dead-letter-strategy": "at-least-once",  # the default may lose it on the way
-            "x-overflow": "reject-publish",  # which that strategy needs
-        }
-        queue = await self._declare_queue(name, **arguments)
-        await queue.bind(await self.channel.declare_exchange(name, "fanout", durable=True))
+        # The limit is high because `attempt` counts: RabbitMQ 4 drops an event after 20 deliveries.
+        more |= {"x-queue-type": "quorum", "x-delivery-limit": 2**31 - 1}
+        return await self.channel.declare_queue(name, durable=True, arguments=more)
 
     async def consume(self) -> None:
         self.consumers = []
@@ -84,9 +73,8 @@ class Broker:
             await asyncio.wait([task for task in self.in_hand if task])
 
     async def close(self) -> None:
-        if self.connection:
-            with suppress(*AWAY):
-                await self.connection.close()
+        with suppress(*AWAY, AttributeError):  # there may be no connection
+            await self.connection.close()
 
     async def publish(self, event_type: str, event_id: str, document: bytes, key: str) -> None:
         await self._publish(document, self.exchange, event_type, message_id=event_id)
@@ -97,8 +85,9 @@ class Broker:
         try:  # an event without listeners is no error, so it isn't mandatory
             async with asyncio.timeout(settings.timeout):
                 await self.channel.ready()  # which takes longer than to reconnect
-                exchange = exchange or self.channel.default_exchange
-                await exchange.publish(message, place, mandatory=False)
+                await (exchange or self.channel.default_exchange).publish(
+                    message, place, mandatory=False
+                )
         except AWAY as error:
             if isinstance(error, ChannelPreconditionFailed) and "larger than" in str(error):
                 raise delivery.EventTooLarge(f"{self.address}: {error}") from error
@@ -111,7 +100,7 @@ class Broker:
             async with self.connection.channel():
                 pass
 
-    async def _handle(self, subscription: Subscription, message: AbstractIncomingMessage) -> None:
+    async def _handle(self, subscription: Subscription, message: Any) -> None:
         self.in_hand.add(task := asyncio.current_task())
         counts = (message.headers.get(name) for name in (FAILED, "x-delivery-count"))
         number = 1 + sum(count for count in counts if isinstance(count, int))
@@ -121,8 +110,8 @@ class Broker:
                 headers: Any = {"dead-letter": outcome.header()}
                 await self._publish(message.body, None, DEAD_LETTERS, headers=headers)
             elif outcome is not None:
-                wait, headers = await self.channel.get_exchange(_wait(number)), {FAILED: number}
-                more = {"headers": headers, "message_id": message.message_id}
+                wait = await self.channel.get_exchange(_queue(f"wait.{round(outcome * 1000)}"))
+                more = {"headers": {FAILED: number}, "message_id": message.message_id}
                 await self._publish(message.body, wait, _queue(subscription.name), **more)
             await message.ack()
         except Exception as error:  # whatever it is, it's delivered again
@@ -141,12 +130,11 @@ class Broker:
         return Backlog()
 
     async def dead_letters(self) -> list[tuple[Any, DeadLetter]]:
-        async with self.connection.channel() as channel:
+        async with self.connection.channel() as channel:  # at its end they're put back
             found = await self._get_dead_letters(channel)
             return [(header, DeadLetter.of(header, each.body)) for header, each in found.items()]
 
-    async def _get_dead_letters(self, channel: Any) -> dict[Any, AbstractIncomingMessage]:
-        """Return them by header; RabbitMQ puts them back when the channel is closed."""
+    async def _get_dead_letters(self, channel: Any) -> dict[Any, Any]:
         queue, found = await channel.get_queue(DEAD_LETTERS), {}
         while message := await queue.get(fail=False):
             found[message.headers["dead-letter"]] = message
@@ -160,7 +148,3 @@ class Broker:
 
 def _queue(listener: str) -> str:
     return f"{SERVICE}.{safe(listener)}"
-
-
-def _wait(number: int) -> str:
-    return f"{SERVICE}.wait.{round(delivery.backoff(number) * 1000)}"

@@ -37,7 +37,6 @@ class Broker:
     def __init__(self, subscriptions: list[Subscription]) -> None:
         self.address = address_of(settings.url)
         self.subscriptions = subscriptions
-        # Any: redis-py's types are unions of what all its versions and settings may answer
         self.redis: Any = Redis.from_url(settings.url, socket_timeout=settings.timeout)
         self.running = True
 
@@ -54,9 +53,9 @@ class Broker:
             raise BrokerUnavailable(f"{said}: start it, or correct BROKER_URL.") from None
 
     async def _make_group(self, subscription: Subscription) -> None:
-        stream, group = _stream(subscription.type), subscription.name
+        names = _stream(subscription.type), subscription.name
         try:  # a new listener gets what comes after it
-            await self.redis.xgroup_create(stream, group, id="$", mkstream=True)
+            await self.redis.xgroup_create(*names, id="$", mkstream=True)
         except ResponseError as error:
             if "BUSYGROUP" not in str(error):  # it's there
                 raise
@@ -119,21 +118,16 @@ class Broker:
                     yield entry, fields, number  # unless another instance was faster
             if not self.running:
                 return
-            wait = 1 if due else 500  # milliseconds
-            new = await self.redis.xreadgroup(group, ANYONE, {stream: ">"}, 1, block=wait)
-            for _, entries in new:
-                for entry, fields in entries:
-                    yield entry, fields, 1
+            new = await self.redis.xreadgroup(group, ANYONE, {stream: ">"}, 1, 1 if due else 500)
+            for entry, fields in new[0][1] if new else ():
+                yield entry, fields, 1
 
-    async def _handle(
-        self, subscription: Subscription, entry: bytes, fields: Any, number: int
-    ) -> None:
-        stream, group = _stream(subscription.type), subscription.name
+    async def _handle(self, to: Subscription, entry: bytes, fields: Any, number: int) -> None:
+        stream, group = _stream(to.type), to.name
         outcome = None
         if fields.get(TO, group.encode()) == group.encode():
-            document = fields.get(DOCUMENT, b"")
             renew = partial(self._set_idle, stream, group, entry)
-            outcome = await delivery.attempt(subscription, document, number, renew)
+            outcome = await delivery.attempt(to, fields.get(DOCUMENT, b""), number, renew)
         if isinstance(outcome, float):  # it's due when it will have been idle for the lease
             await self._set_idle(stream, group, entry, settings.lease - outcome)
             return
@@ -151,20 +145,18 @@ class Broker:
         """Take out of each stream what all its groups have handled."""
         while True:
             await asyncio.sleep(TRIM)
-            with suppress(*AWAY):
-                for event_type in delivery.event_types():
+            for event_type in delivery.event_types():
+                with suppress(*AWAY):  # or nobody has published such an event yet
                     await self._trim_stream(_stream(event_type.__name__))
 
     async def _trim_stream(self, stream: str) -> None:
-        if not await self.redis.exists(stream):
-            return
         needed = []
         for group in await self.redis.xinfo_groups(stream):
             pending = await self.redis.xpending(stream, group["name"])
             needed.append(_order(pending["min"] or group["last-delivered-id"]))
         if needed:
-            milliseconds, number = min(needed)
-            await self.redis.xtrim(stream, minid=f"{milliseconds}-{number}", approximate=True)
+            first = "-".join(map(str, min(needed)))
+            await self.redis.xtrim(stream, minid=first, approximate=True)
         else:  # nobody listens to these events
             await self.redis.xtrim(stream, maxlen=0, approximate=False)
 
@@ -194,6 +186,5 @@ def _stream(event_type: str) -> str:
     return f"{SERVICE}:{safe(event_type)}"
 
 
-def _order(entry: bytes) -> tuple[int, int]:
-    milliseconds, number = entry.split(b"-")
-    return int(milliseconds), int(number)
+def _order(entry: bytes) -> list[int]:
+    return [int(part) for part in entry.split(b"-")]  # milliseconds, and a number
