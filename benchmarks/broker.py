@@ -6,7 +6,8 @@ For each broker (all, if none is named) this generates a service, starts the bro
 free port, and lets three run in turn, each in a process of its own: ours, plain FastStream and the
 broker's raw client. Each stores the same number of events from ten tasks, while one consumer handles
 and acknowledges them one at a time. Both are as durable: on disk before `publish` returns, and
-acknowledged once handled. Plain FastStream sends the same: an id, a time and a number.
+acknowledged once handled. Plain FastStream sends the same: an id, a time and a number. FastStream has no
+PostgreSQL; there the others are PgQueuer, with its default of ten in hand, and procrastinate.
 """
 
 import asyncio
@@ -28,6 +29,7 @@ from pydantic import AwareDatetime, BaseModel, Field
 HERE = Path(__file__).resolve()
 ROUNDS = 5
 EVENTS = 1500
+PEERS = {"postgres": ("pgqueuer", "procrastinate")}  # in place of FastStream and the raw client
 
 Publish = Callable[[int], Awaitable[Any]]
 
@@ -268,6 +270,47 @@ async def raw_kafka(url: str, name: str, race: Race) -> float:
     return result
 
 
+async def pgqueuer(url: str, name: str, race: Race) -> float:
+    import asyncpg
+    from pgqueuer import AsyncpgPoolDriver, PgQueuer, Queries
+
+    async with asyncpg.create_pool(url, min_size=2, max_size=12) as pool:
+        queries = Queries(AsyncpgPoolDriver(pool))
+        if not await queries.has_table("pgqueuer"):
+            await queries.install()
+        worker = PgQueuer(queries.driver)
+
+        @worker.entrypoint(name)
+        async def handle(job: Any) -> None:
+            race.arrived()
+
+        task = asyncio.create_task(worker.run())
+        result = await race.run(lambda number: queries.enqueue(name, b'{"number":%d}' % number))
+        worker.shutdown.set()
+        await task
+    return result
+
+
+async def procrastinate(url: str, name: str, race: Race) -> float:
+    from procrastinate import App, PsycopgConnector
+
+    app = App(connector=PsycopgConnector(conninfo=url, max_size=12))
+
+    @app.task(name=name, queue=name)
+    async def handle(number: int) -> None:
+        race.arrived()
+
+    async with app.open_async():
+        if not await app.check_connection_async():
+            await app.schema_manager.apply_schema_async()
+        options = {"concurrency": 1, "delete_jobs": "always", "install_signal_handlers": False}
+        task = asyncio.create_task(app.run_worker_async(queues=[name], **options))
+        result = await race.run(lambda number: handle.defer_async(number=number))
+        task.cancel()
+        await asyncio.wait([task])
+    return result
+
+
 async def in_process() -> float:
     """Return the microseconds of an `emit` without a broker, to one listener."""
     import app.main  # noqa: F401  (with all that it brings)
@@ -299,8 +342,14 @@ class Generated:
         without = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
         command = ["uv", "sync", "--quiet", "--no-dev"]
         subprocess.run(command, cwd=self.project, env=without, check=True)
-        peer = "faststream[nats,rabbit,redis,kafka]>=0.7,<0.8"
-        command = ["uv", "pip", "install", "--quiet", "--python", self.python, peer]
+        peers = ["faststream[nats,rabbit,redis,kafka]>=0.7,<0.8"]
+        if broker == "postgres":
+            peers = [
+                "pgqueuer[asyncpg]>=1.6,<2",
+                "procrastinate>=3.10,<4",
+                "psycopg[binary]>=3.3,<4",
+            ]
+        command = ["uv", "pip", "install", "--quiet", "--python", self.python, *peers]
         subprocess.run(command, env=without, check=True)
 
     def run(self, runner: str, *arguments: str) -> float:
@@ -314,7 +363,8 @@ class Generated:
 
 def compared(service: Generated, broker: str, url: str) -> list[str]:
     """Return the cells of plain FastStream, ours and the raw client, then our events a second."""
-    rates: dict[str, list[float]] = {f"faststream_{broker}": [], "ours": [], f"raw_{broker}": []}
+    others = PEERS.get(broker, (f"faststream_{broker}", f"raw_{broker}"))
+    rates: dict[str, list[float]] = {others[0]: [], "ours": [], others[1]: []}
     for turn in range(ROUNDS):
         for runner, results in rates.items():
             results.append(service.run(runner, url, f"bench{turn}-{runner}", str(EVENTS)))
@@ -354,6 +404,9 @@ def measure(brokers: Sequence[str] = ()) -> str:
                 with running(broker, folder / f"{broker}-server") as server:
                     service = Generated(folder, broker)
                     costs = [*compared(service, broker, server.url), unset(service, without)]
+                    shown = "".join(f" ({each})" for each in PEERS.get(broker, ())[:1])
+                    last = "".join(f" ({each})" for each in PEERS.get(broker, ())[1:])
+                    costs[0], costs[2] = costs[0] + shown, costs[2] + last
                     tables[0].append(f"| {broker} | {' | '.join(costs)} |")
                     instances, listeners = broker_growth.measure(service, broker, server.url)
                     tables[1] += instances

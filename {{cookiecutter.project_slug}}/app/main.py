@@ -1,5 +1,27 @@
 """The FastAPI app: its lifespan is two events, its routes and listeners are in handlers/."""
 
+# % if cookiecutter.broker == "none"
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from app import handlers
+from app.bus import emit
+from app.events import Shutdown, Startup
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    await emit(Startup())
+    yield
+    await emit(Shutdown())
+
+
+app = FastAPI(title="{{ cookiecutter.project_name }}", lifespan=lifespan)
+for router in handlers.routers:
+    app.include_router(router)
+# % else
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,38 +29,20 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 
-# % if cookiecutter.broker == "none"
-from app import handlers
-from app.bus import emit
-from app.events import Shutdown, Startup
-
-
-# % elif cookiecutter.broker == "postgres"
+# % if cookiecutter.broker == "postgres"
 from app import database, handlers, messaging
-from app.bus import emit
-from app.events import Shutdown, Startup
-from app.messaging import asyncapi, health
-from app.tracing import traced
-
-
 # % else
 from app import handlers, messaging
+# % endif
 from app.bus import emit
 from app.events import Shutdown, Startup
 from app.messaging import asyncapi, health
 from app.tracing import traced
 
 
-# % endif
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    # % if cookiecutter.broker == "none"
-    await emit(Startup())
-    yield
-    await emit(Shutdown())
-
-
-    # % elif cookiecutter.broker == "postgres"
+    # % if cookiecutter.broker == "postgres"
     with traced():  # if OpenTelemetry is on
         async with messaging.connected(), database.connected():  # BROKER_URL says to which
             await emit(Startup())
@@ -57,30 +61,19 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
     # % endif
-# % if cookiecutter.broker == "none"
-app = FastAPI(
-    title="{{ cookiecutter.project_name }}",
-    lifespan=lifespan,
-    responses={400: {"description": "The body of the request can't be read."}},
-)
-for router in handlers.routers:
-    app.include_router(router)
-
-
-# % else
 app = FastAPI(
     title="{{ cookiecutter.project_name }}",
     lifespan=lifespan,
     exception_handlers=dict.fromkeys(health.ANSWERS, health.refuse),
-    responses={400: {"description": "The body of the request can't be read."}} | health.RESPONSES,
+    responses=health.RESPONSES,
 )
 for router in (*handlers.routers, health.router, asyncapi.router):
     app.include_router(router)
 
 
-# % endif
 @app.exception_handler(RequestValidationError)
 async def refuse(request: Request, error: RequestValidationError) -> Response:
     """Answer 422 without the input: FastAPI fails to repeat bytes that aren't UTF-8, and NaN."""
     wrong = [{name: each[name] for name in ("type", "loc", "msg")} for each in error.errors()]
     return Response(json.dumps({"detail": wrong}), 422, media_type="application/json")
+# % endif

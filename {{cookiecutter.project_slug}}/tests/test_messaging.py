@@ -291,3 +291,15 @@ def test_an_order_through_the_broker(
             output += capsys.readouterr().out
         assert client.get("/health").status_code == 200
     assert bus.publish is None
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "text/plain", ""])
+@pytest.mark.parametrize(
+    "body",
+    [b"\xff", b'{"item": "\\ud800", "quantity": 1}', b'{"item": 1e999}', b'"\\udfff"', b"NaN"],
+)
+def test_what_is_no_text_is_refused_too(client: TestClient, body: bytes, content_type: str) -> None:
+    response = client.post("/orders", content=body, headers={"Content-Type": content_type})
+
+    assert response.status_code in (400, 422)
+    assert response.json()["detail"]

@@ -36,6 +36,9 @@ WHERE id = $1 AND attempts = $2"""
 BACKLOG = f"""SELECT count(*) FILTER (WHERE due <= now()), count(*) FILTER (WHERE due > now()),
     extract(epoch FROM now() - min(stored))::int FROM {EVENTS}
 WHERE listener = $1 AND due IS NOT NULL"""
+DEAD_LETTERS = f"""SELECT id AS place, listener, split_part(listener, '.', 1) AS type, error,
+    least(attempts, $1) AS attempts, failed AS time, document
+FROM {EVENTS} WHERE due IS NULL ORDER BY failed"""
 REPLAY = f"UPDATE {EVENTS} SET attempts = 0, error = NULL, due = clock_timestamp() WHERE id = $1"
 CONSUMER = {
     "synchronous_commit": "off",  # what's forgotten in a crash is delivered again
@@ -194,24 +197,12 @@ class Broker:
         return Backlog(waiting=waiting, in_hand=in_hand, oldest=oldest)
 
     async def dead_letters(self) -> list[tuple[int, DeadLetter]]:
-        rows = await self.pool.fetch(f"SELECT * FROM {EVENTS} WHERE due IS NULL ORDER BY failed")
-        return [(row["id"], _dead_letter(**row)) for row in rows]
+        rows = await self.pool.fetch(DEAD_LETTERS, settings.max_attempts)
+        return [(row["place"], DeadLetter(id=id_of(row["document"]), **row)) for row in rows]
 
     async def replay(self, place: int, letter: DeadLetter) -> None:
         await self.pool.execute(REPLAY, place)
         await self.pool.execute(NOTIFY)
-
-
-def _dead_letter(listener: str, document: bytes, failed: datetime, **row: str) -> DeadLetter:
-    return DeadLetter(
-        id=id_of(document),
-        listener=listener,
-        type=listener.partition(".")[0],
-        error=row["error"],
-        attempts=min(int(row["attempts"]), settings.max_attempts),
-        time=failed,
-        document=document,
-    )
 
 
 async def _as_it_is(connection: asyncpg.Connection) -> None:
