@@ -25,8 +25,8 @@ def imports(project: Project) -> dict[str, set[str]]:
                 names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 assert node.level == 0, f"{module}: a relative import"
-                names.add(str(node.module))
-                names |= {f"{node.module}.{alias.name}" for alias in node.names}
+                inner = {f"{node.module}.{alias.name}" for alias in node.names}
+                names |= inner & set(modules) or {str(node.module)}
         found[module] = names & set(modules) - {"app"}
     return found
 
