@@ -35,8 +35,10 @@ def verdicts(root: Path, environment: Mapping[str, str]) -> dict[str, Verdict]:
     with TemporaryDirectory(prefix="again-", ignore_cleanup_errors=True) as folder:
         place = Path(folder)  # a copy, so that the learner's own memory stays as it is
         for part in NEEDED:
-            copy: Any = shutil.copytree if (root / part).is_dir() else shutil.copy
-            copy(root / part, place / part)
+            if (root / part).is_dir():
+                shutil.copytree(root / part, place / part)
+            else:
+                shutil.copy(root / part, place)
         facts: dict[str, Any] = {}
         for _ in range(2):  # processes
             orders = facts.get("orders", ())
@@ -47,8 +49,8 @@ def verdicts(root: Path, environment: Mapping[str, str]) -> dict[str, Verdict]:
             if problem := facts.get("stuck") or facts.get("broken"):
                 return {"exercise6": Verdict("wrong", f"After the process was killed: {problem}")}
     found = {"exercise6": (sixth := mark(facts))}
-    if place := facts.get("swallows"):
-        found["exercise4"] = Verdict("wrong", say("swallows", place))
+    if at := facts.get("swallows"):
+        found["exercise4"] = Verdict("wrong", say("swallows", at))
     if sixth.state != "right":
         return found
     jammed = say("forgets", facts["place"], who=facts["who"])
@@ -116,10 +118,11 @@ def second(app: Probe, tell: Any, orders: list[str]) -> None:
     async def away(event: Any) -> None:
         raise EventNotStored("the broker is away")
 
-    app.bus.publish = away
+    bus: Any = app.bus
+    bus.publish = away
     if app.order(2).status == 201:
         tell(swallows=uses("place_order", ast.Try, ast.TryStar, ast.With) or where(receipt))
-    app.bus.publish = None
+    bus.publish = None
 
 
 def main(orders: list[str]) -> None:

@@ -133,7 +133,7 @@ class Probe:
             return problem
         sys.stdout = self.recorder
         # The client runs the app in another thread than it's imported in; a server doesn't.
-        sqlite3.connect = partial(sqlite3.connect, check_same_thread=False)
+        sqlite3.connect = partial(sqlite3.connect, check_same_thread=False)  # type: ignore[assignment]
         try:
             names = ("app.bus", "app.events", "app.main")
             self.bus, self.events, main = map(importlib.import_module, names)
