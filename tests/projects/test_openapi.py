@@ -43,6 +43,9 @@ def test_with_a_broker_and_without_it(
 ) -> None:
     project = baked(broker=name, lesson="none")
     kept = broker(name)
+    if name == "postgres":
+        alembic = (project.python, "-m", "alembic", "upgrade", "head")
+        succeed(*alembic, cwd=project.path, BROKER_URL=kept.url)
     service = server(project.python, *RUN, cwd=project.path, BROKER_URL=kept.url).up("/health")
     ask_everything(service.url, tmp_path)
 

@@ -49,11 +49,11 @@ async def place_order(order: Order, session: SessionDep) -> dict[str, UUID]:
     return {"order_id": order_id}
 
 
-@router.get("/orders/{order_id}")
+@router.get("/orders/{order_id}", responses={404: {"description": "There's no such order."}})
 async def read_order(order_id: UUID, session: SessionDep) -> Order:
     found = await session.get(models.Order, order_id)
     if found is None:
-        raise HTTPException(404, "There's no order with this id.")
+        raise HTTPException(404, "There's no such order.")
     return Order(item=found.item, quantity=found.quantity)
 
 

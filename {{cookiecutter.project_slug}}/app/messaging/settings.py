@@ -49,7 +49,6 @@ settings = Settings.model_construct()  # the defaults, until connected() reads t
 
 def address_of(url: str) -> str:
     """Return `url` without user and password; raise BrokerUnavailable if it's not as it should be."""
-    scheme, _, host = EXAMPLE_URL.partition("://")
     one = r"(\[[\da-fA-F:.]+\]|[^][\s:/?@,]+)(:\d+)?"
     # % if cookiecutter.broker == "postgres"
     form = rf"(postgres(?:ql)?://)([^/@?#]*@)?({one}(,{one})*)?([/?][^@]*)?"
@@ -57,8 +56,9 @@ def address_of(url: str) -> str:
         socket = re.search("[?&]host=([^&]*)", url)
         return found[1] + (socket[1] if socket else found[3] or "localhost")
     # % else
+    scheme = EXAMPLE_URL.partition(":")[0]
     if found := re.fullmatch(rf"({scheme}s?://)([^/@?#]*@)?({one}(,{one})*)([/?][^@]*)?", url):
         return found[1] + found[3]
     # % endif
-    said = f"BROKER_URL must look like {EXAMPLE_URL} or {scheme}://USER:PASSWORD@{host}."
-    raise BrokerUnavailable(f"{said} Write %2F for / and %40 for @ in the password.")
+    login = EXAMPLE_URL.replace("//", "//USER:PASSWORD@") + ", with %2F for / and %40 for @"
+    raise BrokerUnavailable(f"BROKER_URL must look like {EXAMPLE_URL} or {login} in the password.")
