@@ -16,6 +16,8 @@ CHOICES = [
     ("LICENSE-MIT", "license", ["MIT"], "LICENSE"),
     ("LICENSE-Apache-2.0", "license", ["Apache-2.0"], "LICENSE"),
     ("TUTORIAL.md", "lesson", LEARNING, "TUTORIAL.md"),
+    ("BEYOND.md", "lesson", LEARNING, "BEYOND.md"),
+    ("BEYOND.md", "broker", BROKERS, "BEYOND.md"),  # it takes both
     ("answers-student.toml", "lesson", ["student"], "answers.toml"),
     ("answers-solution.toml", "lesson", ["solution"], "answers.toml"),
     ("app/handlers/stock_student.py", "lesson", ["student"], "app/handlers/stock.py"),
@@ -26,6 +28,11 @@ CHOICES = [
     ("tests/test_quiz.py", "lesson", LEARNING, "tests/test_quiz.py"),
     ("tests/test_exercises.py", "lesson", LEARNING, "tests/test_exercises.py"),
     (".github/workflows/lesson.yml", "lesson", LEARNING, ".github/workflows/lesson.yml"),
+    ("lesson/broker_nats.py", "broker", ["nats"], "lesson/broker.py"),
+    ("lesson/broker_postgres.py", "broker", ["postgres"], "lesson/broker.py"),
+    ("lesson/broker_compose.py", "broker", ["rabbitmq", "redis", "kafka"], "lesson/broker.py"),
+    ("lesson/beyond.py", "broker", BROKERS, "lesson/beyond.py"),
+    ("lesson/again.py", "broker", BROKERS, "lesson/again.py"),
     ("lesson", "lesson", LEARNING, "lesson"),  # after the files in it
     (".github/workflows/broker.yml", "broker", BROKERS, ".github/workflows/broker.yml"),
     ("app/messaging/broker_postgres.py", "broker", ["postgres"], "app/messaging/broker.py"),
@@ -63,6 +70,8 @@ def keep(answers: dict[str, str]) -> None:
     """Rename in this folder what the answers want, and remove what they don't."""
     Path("UNFINISHED.md").unlink()  # for whoever has forbidden the hooks
     for path, question, wanted, name in CHOICES:
+        if not Path(path).exists():
+            continue  # an earlier answer has removed it
         if answers[question] in wanted:
             Path(path).replace(name)
         elif Path(path).is_dir():

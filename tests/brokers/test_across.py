@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from support.brokers import StartBroker
+from support.brokers import Broker
 from support.pages import audit, shows
-from support.processes import Server, StartServer
-from support.projects import Bake
+from support.processes import Server
+from support.projects import Project
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.brokers
 
 ORDERS = 12
+
+Bake = Callable[..., Project]
+StartServer = Callable[..., Server]
 
 
 @pytest.fixture
@@ -34,7 +37,7 @@ def instance(baked: Bake, server: StartServer) -> Callable[..., Server]:
 
 
 @pytest.fixture
-def two(instance: Callable[..., Server], broker: StartBroker) -> Iterator[list[Server]]:
+def two(instance: Callable[..., Server], broker: Callable[[str], Broker]) -> Iterator[list[Server]]:
     """Two instances of the service on this machine; their name is the number of their process."""
     url = broker("nats").url
     instances = [instance(BROKER_URL=url) for _ in range(2)]

@@ -56,13 +56,15 @@ def test_exactly_the_files_that_were_asked_for(project: Project, answers: Answer
         if answer != "none":
             brings = FILES.get(question, {})
             expected += brings.get("any", []) + brings.get(answer, [])
+    if "none" not in (answers["lesson"], answers["broker"]):
+        expected += FILES["lesson_and_broker"]
     assert sorted(project.files()) == sorted(expected)
 
 
 def test_no_placeholder_is_left(project: Project) -> None:
     for name, text in project.files().items():
         unrendered = "workflows" in name  # has GitHub's own ${{ }}
-        for leftover in ("cookiecutter", "# %", "{%", *([] if unrendered else ["{{"])):
+        for leftover in ("cookiecutter.", "# %", "{%", *([] if unrendered else ["{{"])):
             assert leftover not in text, name
 
 
@@ -109,7 +111,8 @@ def test_its_own_tests_pass(answers: Answers, project: Project, tmp_path: Path) 
     done = project.copy(tmp_path / "project").test("-rs")
     assert done.returncode == 0, done.stdout
     skipped = re.findall(r"^SKIPPED \[1\] \S+ (not yet|BROKER_URL is not set): ", done.stdout, re.M)
-    exercises = ["not yet"] * EXERCISES if answers["lesson"] == "student" else []
+    count = EXERCISES + 2 * (answers["broker"] != "none")
+    exercises = ["not yet"] * count if answers["lesson"] == "student" else []
     broker = ["BROKER_URL is not set"] if answers["broker"] != "none" else []
     assert sorted(skipped) == sorted(exercises + broker)
     assert f" {len(skipped)} skipped" in done.stdout or not skipped

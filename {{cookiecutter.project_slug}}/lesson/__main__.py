@@ -132,6 +132,15 @@ def main() -> int:
     command = commands.add_parser("check", help="show questions, exercises and the next step")
     command.add_argument("--grade", action="store_true", help="exit 1 while anything is open")
     command.add_argument("--watch", action="store_true", help="look again on every save")
+    # % if cookiecutter.broker != "none"
+    command = commands.add_parser("broker", help="start the broker of BEYOND.md; Ctrl+C ends it")
+    command.add_argument("--fresh", action="store_true", help="begin with an empty one")
+    # % endif
+    # % if cookiecutter.broker == "nats"
+    command.add_argument("--port", type=int, default=4222, help="of the server (4222)")
+    # % elif cookiecutter.broker == "postgres"
+    command.add_argument("--port", type=int, default=5432, help="of the server (5432)")
+    # % endif
     # % if cookiecutter.lesson == "solution"
     about = "Grade the folders of a class. It runs the code in them, as you."
     command = commands.add_parser("grade", help=about, description=about)
@@ -145,6 +154,15 @@ def main() -> int:
         from lesson.grade import grade
 
         return grade(given.folders, given.output, given.seconds)
+    # % endif
+    # % if cookiecutter.broker != "none"
+    if given.command == "broker":
+        from lesson.broker import serve
+
+        options = vars(given)
+        del options["command"]
+        serve(**options)
+        return 0
     # % endif
     return watch() if given.watch else check(given.grade)
 

@@ -116,17 +116,7 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
                 page.changed.clear()
                 ended = recorder.ended
                 rows = rows or recorder.since(page.seen)
-                running = list(recorder.running.values())[:HANDLED]
-                news = {
-                    "run": recorder.run,
-                    "began": recorder.began.isoformat(timespec="milliseconds"),
-                    "state": recorder.state,
-                    "calls": recorder.calls,
-                    "running": [step.row() for step in running],
-                    "handled": handled(recorder),
-                    "steps": rows,
-                }
-                await socket.send_json(news)
+                await socket.send_json(news(recorder) | {"steps": rows})
                 page.seen, rows = ended, []
                 with suppress(TimeoutError):
                     await asyncio.wait_for(page.changed.wait(), LOOK if connected() else None)
@@ -149,6 +139,30 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
     site = FastAPI(openapi_url=None, max_body_size=LARGEST_BODY)
     site.include_router(router)
     return site
+
+
+def news(recorder: Recorder) -> dict[str, Any]:
+    """Return what a page must know beside the steps."""
+    return {
+        "run": recorder.run,
+        "began": recorder.began.isoformat(timespec="milliseconds"),
+        "state": recorder.state,
+        "calls": recorder.calls,
+        "running": [step.row() for step in list(recorder.running.values())[:HANDLED]],
+        "handled": handled(recorder),
+        "beyond": second_day(recorder),
+    }
+
+
+def second_day(recorder: Recorder) -> dict[str, Any] | None:
+    """Return what the page shows of BEYOND.md, None while no broker is connected."""
+    # % if cookiecutter.broker != "none"
+    if connected():
+        from lesson.beyond import look  # which isn't there without a broker
+
+        return look(recorder)
+    # % endif
+    return None
 
 
 def handled(recorder: Recorder) -> list[Row] | None:

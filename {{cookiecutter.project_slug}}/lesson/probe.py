@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import json
 import os
+import sqlite3
 import sys
 import threading
 import time
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from fastapi.testclient import TestClient
@@ -132,6 +134,8 @@ class Probe:
         if problem := feedback.unreadable():
             return problem
         sys.stdout = self.recorder
+        # The client runs the app in another thread than it's imported in; a server doesn't.
+        sqlite3.connect = partial(sqlite3.connect, check_same_thread=False)  # type: ignore[assignment]
         try:
             names = ("app.bus", "app.events", "app.main")
             self.bus, self.events, main = map(importlib.import_module, names)

@@ -67,6 +67,7 @@ class Step:
     value: str | None = None  # what the handler returned
     failed: bool = False
     fields: dict[str, Any] | None = None  # with which the event can be emitted again
+    attempt: int | None = None  # 1, 2, 3 ... of an event that the broker delivers
     _started: float = field(default_factory=perf_counter)
     _printed: str = ""
     _emits: tuple[str, ...] = ()
@@ -166,13 +167,13 @@ class Recorder(bus.Middleware):
         """Return the steps that ended after the first `seen` ones, as far as they are kept."""
         return list(self._recent)[-count:] if (count := self.ended - seen) else []
 
-    def others(self) -> list[Row]:
-        """Return the last steps of the processes beside this one, since this run began."""
+    def others(self, all_runs: bool = False) -> list[Row]:
+        """Return the last steps of other processes since this run began, or of all kept runs."""
         rows = []
         for file in self.folder.glob("*.jsonl"):
             with suppress(OSError):  # it's gone: another process has started and tidied up
                 written = file.stat().st_mtime
-                if file.stem != self.run and written >= self.began.timestamp():
+                if file.stem != self.run and (all_runs or written >= self.began.timestamp()):
                     rows += _read(file, written)
         return rows
 
@@ -230,6 +231,7 @@ class Recorder(bus.Middleware):
         now.listener = bus.name_of(listener)
         called = getattr(listener, "__name__", type(listener).__name__)
         now.listener_action = f"{called} listener triggered"
+        now.attempt = attempt_of(event)
         token = _now.set(now)
         try:
             output = await call_next(event)
@@ -314,6 +316,17 @@ def connected() -> bool:
 def published(event: Event) -> bool:
     """Return whether `event` goes to a broker, and its listeners are called from there."""
     return connected() and isinstance(event, getattr(events, "IntegrationEvent", ()))
+
+
+def attempt_of(event: Event) -> int | None:
+    """Return how often a broker has delivered `event` to the listener that has it in hand."""
+    # % if cookiecutter.broker != "none"
+    if published(event):
+        from app.messaging.delivery import attempt_number  # which isn't there without a broker
+
+        return attempt_number.get(None)
+    # % endif
+    return None
 
 
 def _note_route(now: Step, scope: Scope, status: int, body: bytes) -> None:

@@ -6,6 +6,7 @@ import re
 import traceback
 from collections import Counter
 from contextlib import suppress
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -18,6 +19,7 @@ from app.messaging.settings import BrokerUnavailable, settings
 
 log = logging.getLogger(__name__)
 broker: Any = None  # the one that's connected
+attempt_number: ContextVar[int] = ContextVar("attempt_number")  # of the event in hand, from 1
 
 
 class EventNotStored(Exception):
@@ -109,6 +111,7 @@ async def attempt(
         event, trace = cloudevents.decode(document, subscription.event_type)
         final = number == settings.max_attempts
         cloudevents.trace.set(trace)
+        attempt_number.set(number)
         await bus.caller(subscription.listener)(event)
         return None
     except (Exception, SystemExit, asyncio.CancelledError) as error:

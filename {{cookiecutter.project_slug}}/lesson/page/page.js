@@ -294,7 +294,24 @@ function showInstances() {
   fill($("#handled"), handled.map((step) => line(head(step.type, small(step.detail)),
     cell("Listener", code(short(step.listener))),
     cell("Instance", mark(step.run === now.run ? "done" : "open", process(step.run)), small(note(step))),
+    cell("Attempt", step.attempt > 1 ? mark("earlier", String(step.attempt)) : String(step.attempt ?? "")),
     cells(step)[2], cell("When", clock(step.time)))).reverse());
+  $("#beyond").hidden = !now.beyond;
+  if (now.beyond) showBeyond(now.beyond);
+}
+
+// It guides: it shows what was seen of BEYOND.md, and what to do next; it never does it.
+function showBeyond({ steps, dead_letters: letters, max_attempts: max }) {
+  const about = (step) => `${short(step.listener)} gave up after ${plural(max, "attempt")}: ${step.handler_output} (${step.detail})`;
+  const said = `${plural(letters.length, "dead letter")}: ${letters.map(about).join("; ")}. Mend the listener, then replay.`;
+  put($("#letters"), letters.length ? said : "None: no listener has given up an event.");
+  const open = steps.find((step) => !step.seen);
+  const all = "You've seen every step that shows here. BEYOND.md has the rest.";
+  put($("#next"), open ? `Step ${open.number} of BEYOND.md: ${open.text}.` : all);
+  const state = (seen) => mark(seen ? "right" : "open", seen ? "seen" : "not yet");
+  const items = steps.map((step) => el("li", {}, state(step.seen), ` ${step.text}`));
+  const list = $("#beyond ol"); // written only when it differs
+  if (list.textContent !== items.map((item) => item.textContent).join("")) list.replaceChildren(...items);
 }
 
 // The concept flow: each step of the app is played box by box; under load, only the last ones.

@@ -1,0 +1,74 @@
+"""The second day on the page: the dead letters, which steps of BEYOND.md were seen, what's next.
+
+All of it is read from what the instances on this machine recorded.
+"""
+
+import json
+import re
+import time
+from collections import defaultdict
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any
+
+from app.messaging.settings import settings
+from lesson.course import ROOT, read
+from lesson.recorder import Recorder, Row
+
+
+def look(recorder: Recorder) -> dict[str, Any]:
+    """Return each step of BEYOND.md, whether it was seen, and the dead letters that are left."""
+    return _look(recorder, int(time.monotonic()))
+
+
+@lru_cache(maxsize=1)  # once a second is enough
+def _look(recorder: Recorder, second: int) -> dict[str, Any]:
+    deliveries: dict[tuple[str, str], list[Row]] = defaultdict(list)
+    rows = sorted((*recorder.others(all_runs=True), *recorder.kept()), key=lambda row: row["time"])
+    for row in rows:
+        if row.get("attempt"):
+            deliveries[row["listener"], (row["fields"] or {}).get("id", "")].append(row)
+    last = settings.max_attempts
+    given_up = [each for each in deliveries.values() if any(_is_dead(row, last) for row in each)]
+    letters = [each[-1] for each in given_up if each[-1]["failed"]]
+    file = recorder.folder / "beyond.json"
+    seen: set[str] = set()
+    with suppress(OSError, ValueError):
+        seen = set(json.loads(file.read_text(encoding="utf-8")))
+    requests = [row for row in rows if row["type"] == "request"]
+    now = {
+        "1": len({row["run"] for each in deliveries.values() for row in each}) > 1,
+        "2": any(_came_again(each) for each in deliveries.values()),
+        "3": _one_receipt(deliveries),
+        "4": len(letters) < len(given_up),  # replayed
+        "5": any(row["handler_output"].startswith("Returns 503") for row in requests),
+        "7": any(row["failed"] and "/two-steps" in row["detail"] for row in requests),
+    }
+    if new := {step for step, is_seen in now.items() if is_seen} - seen:
+        seen |= new
+        with suppress(OSError):
+            file.write_text(json.dumps(sorted(seen)), encoding="utf-8")
+    titles = re.findall(r"^## (\d)\. (.+)$", read(ROOT / "BEYOND.md"), re.MULTILINE)
+    steps = [{"number": n, "text": text, "seen": n in seen} for n, text in titles if n in now]
+    return {"steps": steps, "dead_letters": letters, "max_attempts": last}
+
+
+def _is_dead(row: Row, last: int) -> bool:
+    return bool(row["failed"] and row["attempt"] >= last)
+
+
+def _came_again(deliveries: list[Row]) -> bool:
+    """Say whether an attempt ended with its process: it isn't recorded, and a later one is."""
+    numbers = {row["attempt"] for row in deliveries}
+    return bool(numbers - {1}) and 1 not in numbers
+
+
+def _one_receipt(deliveries: dict[tuple[str, str], list[Row]]) -> bool:
+    """Say whether an order came to send_receipt twice and only the first one printed it."""
+    printed: dict[str, list[bool]] = defaultdict(list)
+    for (listener, _), rows in deliveries.items():
+        for row in rows:
+            if listener.endswith(".send_receipt") and not row["failed"]:
+                order = str((row["fields"] or {}).get("order_id"))
+                printed[order].append(order in row["handler_output"])
+    return any(len(each) > 1 and each.count(True) == 1 for each in printed.values())
