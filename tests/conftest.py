@@ -1,6 +1,7 @@
 """The fixtures of all tests, and what is left out unless it's asked for."""
 
 import os
+import signal
 from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
@@ -23,6 +24,8 @@ LEFT_OUT = ("slow", "brokers", "browser")  # markers
 NO_SKIPS = bool(os.environ.get("EVTEMPLATE_NO_SKIPS"))
 
 left_out: Counter[str] = Counter()
+# Ctrl+C is ignored by what a shell starts in the background, and by all that this starts in turn.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:

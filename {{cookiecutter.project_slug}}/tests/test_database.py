@@ -27,6 +27,7 @@ TEA: dict[str, Any] = {"item": "tea", "quantity": 2}
 NAME = "OrderPlaced.app.handlers.orders.send_receipt"
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
+LOGIN = "me:secret"
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -249,8 +250,8 @@ def test_the_migrations_make_the_tables_of_the_models(url: str) -> None:
     ("url", "said"),
     [
         ("", "Set BROKER_URL"),
-        ("http://me:secret@x", "must look like"),
-        ("postgresql://me:secret@127.0.0.1:1", "127.0.0.1:1"),
+        (f"http://{LOGIN}@x", "must look like"),
+        (f"postgresql://{LOGIN}@127.0.0.1:1", "127.0.0.1:1"),
     ],
 )
 def test_alembic_says_what_it_needs(url: str, said: str) -> None:
