@@ -10,7 +10,6 @@ from support.processes import succeed
 from support.projects import Bake
 from support.template import CHOICES, PROJECT, TEMPLATE, copy_template
 
-
 BROKERS, SUPPORT = ("tests", "brokers"), ("tests", "support")
 
 
