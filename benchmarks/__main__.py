@@ -24,33 +24,32 @@ needs `wrk` and the brokers' servers, and takes half an hour. One part alone: ad
 
 ## emit
 
-The least that any emit must do, one coroutine that awaits each listener of a list and hands back what
-they returned, is 1. Where an emit does not wait for its listeners, the time until the last one has run
-counts. blinker and Django hand back what was returned; pyee, Litestar and fastapi-events do not. None of
-the peers here was ahead.
+The least that any emit must do, a loop that awaits each listener and keeps what it returned, is 1. Where an emit
+doesn't wait for its listeners, the time until the last one has run counts. blinker and Django return what the
+listeners returned; pyee, Litestar and fastapi-events don't. No peer was ahead.
 
 {emit}
 
 ## Requests
 
-The barest FastAPI app with the same two routes is 1: the mean of two of it, whose own rows show how far to
-trust the figures. An order is an event more than there. "In one process", one server has them all, each request
-goes to one by lot, and the median time in the app counts, without the server's own part and what is done
-between requests. In the other columns each has a process of its own, and requests a second count.
+A bare FastAPI app with the same two routes on an included `APIRouter`, and the same pydantic models, is 1. It's the
+mean of two such apps, whose own rows show how far to trust the figures. "In one process", one server has them all,
+each request goes to one at random, and the median time in the app counts, without the server's own part. In the
+other columns each has a process of its own, and requests a second count.
 
 {requests}
 
 ## Memory
 
-What the service's process holds after so many orders, each heard by its listener; after the first ones
-is 1. It must stay flat. Beside the barest app it stands in the table above.
+What the service's process holds after so many orders, each handled by its listener; after the first ones is 1. It
+must stay flat.
 
 {memory}
 
 ## Baking
 
-A whole `cookiecutter` process, beside one for a template with one file and no hooks. The template with one
-file is ahead: ours has files to render and two hooks, each a Python process of its own.
+A whole `cookiecutter` process, beside one for a template with one file and no hooks. The template with one file is
+ahead: ours has files to render, and two hooks that are Python processes of their own.
 
 {baking}
 
@@ -64,12 +63,12 @@ Once the packages are there, cookiecutter-uv is ahead of our defaults with uv: t
 
 {first_green}
 
-## Engines
+## Brokers
 
-Events a second from `emit` to handled, on disk, one event in hand, beside plain FastStream that is set to be
-as durable, and beside the broker's own client, which knows neither events nor tries. The broker runs on
-the same {cores} cores. The last column is `emit` with BROKER_URL unset, beside a project without a broker: a
-time, so smaller is faster.
+Events a second from `emit` to handled, on disk, one event in hand, beside plain FastStream (for PostgreSQL PgQueuer and
+procrastinate) and the broker's own client, which knows neither events nor attempts. The broker runs on the same
+{cores} cores. The last column is `emit` with BROKER_URL unset, beside a project without a broker: a time, so
+smaller is faster.
 
 {brokers}
 """
