@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -252,7 +253,12 @@ def test_the_order_that_is_sent_from_a_terminal(
     client: TestClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     [line] = re.findall(r'^uv run python -c "(.+)"$', TUTORIAL.read_text(encoding="utf-8"), re.M)
-    monkeypatch.setattr(httpx2, "post", client.post)
+
+    def post(url: str, *, trust_env: bool, **sent: Any) -> Any:
+        assert not trust_env  # or a proxy would be asked
+        return client.post(url, **sent)
+
+    monkeypatch.setattr(httpx2, "post", post)
 
     exec(line)
 
