@@ -119,7 +119,7 @@ def photograph_page(browser: Browser, scheme: Any) -> None:
     ask("/")
     ask("/orders", {"item": "tea", "quantity": 2})
     page.locator("#rows tbody tr").nth(1).get_by_text("not yet").first.wait_for(state="detached")
-    page.locator("#boxes li[data-box='lit']").first.wait_for()
+    page.locator("#boxes li.lit").first.wait_for()
     table = page.locator("#rows").bounding_box()
     assert table
     clip = {"x": 0, "y": 0, "width": 1100, "height": table["y"] + table["height"] + 24}
