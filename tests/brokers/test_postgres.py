@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from pathlib import Path
 
 import pytest
@@ -63,7 +64,7 @@ def place(instance: Instance, seconds: float) -> set[str]:
     while time.monotonic() < end:
         try:
             status, answer = instance.post("/orders", TEA)
-        except (OSError, ValueError):  # it was killed
+        except (OSError, ValueError, HTTPException):  # it was killed
             time.sleep(0.05)
             continue
         assert status in (201, 503), (status, answer)
