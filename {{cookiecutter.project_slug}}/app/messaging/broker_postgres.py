@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import asyncpg  # type: ignore[import-untyped]
+from pydantic_core import from_json
 from sqlalchemy import event
 
 from app.database import AWAY, current, dsn
@@ -15,7 +16,6 @@ from app.messaging.settings import SERVICE, BrokerUnavailable, address_of, setti
 
 SCHEMA = f"mq_{SERVICE.replace('-', '_')}"  # also the channel of NOTIFY
 EVENTS, SUBSCRIPTIONS = f"{SCHEMA}.events", f"{SCHEMA}.subscriptions"
-NOTIFY = f"SELECT pg_notify('{SCHEMA}', '')"
 SUBSCRIBE = f"INSERT INTO {SUBSCRIPTIONS} VALUES ($1, $2) ON CONFLICT DO NOTHING"
 PUBLISH = f"""INSERT INTO {EVENTS} (listener, document)
 SELECT listener, $2 FROM {SUBSCRIPTIONS} WHERE type = $1"""
@@ -32,8 +32,7 @@ BACKLOG = f"""SELECT extract(epoch FROM now() - min(stored))::int AS oldest,
     count(*) FILTER (WHERE due <= now()) AS waiting, count(*) FILTER (WHERE due > now()) AS in_hand
 FROM {EVENTS} WHERE listener = $1 AND due IS NOT NULL"""
 DEAD_LETTERS = f"SELECT id, dead_letter, document FROM {EVENTS} WHERE due IS NULL ORDER BY id"
-REPLAY = f"""WITH replayed AS (UPDATE {EVENTS}
-SET attempts = 0, dead_letter = NULL, due = clock_timestamp() WHERE id = $1) {NOTIFY}"""
+REPLAY = f"UPDATE {EVENTS} SET attempts = 0, dead_letter = NULL, due = now() WHERE id = $1"
 CONSUMER = {
     "synchronous_commit": "off",  # what's forgotten in a crash is delivered again
     "enable_seqscan": "off",  # statistics of a queue are always out of date: there's one plan
@@ -103,7 +102,7 @@ class Broker:
                     await connection.add_listener(SCHEMA, self._wake)
                     while await self.stored.wait():
                         self.stored.clear()
-                        await connection.execute(NOTIFY)
+                        await connection.execute(f"NOTIFY {SCHEMA}")
             await asyncio.sleep(LOOK_EVERY)
 
     def _wake(self, *_: object) -> None:
@@ -137,7 +136,7 @@ class Broker:
                     if outcome is None:
                         handled = id  # deleted with the next search, which begins where this ended
                     elif isinstance(outcome, DeadLetter):
-                        await postpone(None, outcome.header())
+                        await postpone(None, outcome.model_dump_json(ensure_ascii=True))
                     else:
                         await postpone(outcome, None)
                     since = due if id % 1000 else None  # what was committed late is before it
@@ -157,7 +156,7 @@ class Broker:
 
     async def dead_letters(self) -> list[tuple[int, DeadLetter]]:
         rows = await self.pool.fetch(DEAD_LETTERS)
-        return [(id, DeadLetter.of(letter, document)) for id, letter, document in rows]
+        return [(id, DeadLetter(**from_json(said), document=sent)) for id, said, sent in rows]
 
     async def replay(self, place: int, letter: DeadLetter) -> None:
         await self.pool.execute(REPLAY, place)

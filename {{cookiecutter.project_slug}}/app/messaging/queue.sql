@@ -18,7 +18,6 @@ CREATE SCHEMA mq_{{ cookiecutter.project_slug.replace("-", "_") }}
 -- How another program sends an event: SELECT publish('OrderPlaced', '{"specversion": "1.0", ...}')
 CREATE FUNCTION mq_{{ cookiecutter.project_slug.replace("-", "_") }}.publish(type text, document text) RETURNS void BEGIN ATOMIC
     INSERT INTO mq_{{ cookiecutter.project_slug.replace("-", "_") }}.events (listener, document)
-        SELECT listener, convert_to($2, 'UTF8')
-        FROM mq_{{ cookiecutter.project_slug.replace("-", "_") }}.subscriptions s WHERE s.type = $1;
+        SELECT listener, convert_to($2, 'UTF8') FROM mq_{{ cookiecutter.project_slug.replace("-", "_") }}.subscriptions s WHERE s.type = $1;
     SELECT pg_notify('mq_{{ cookiecutter.project_slug.replace("-", "_") }}', '');
 END;
