@@ -7,6 +7,7 @@ import argparse
 import glob
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -101,6 +102,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=5432)
     parser.add_argument("--fresh", action="store_true", help="begin with an empty database")
     options = parser.parse_args()
+    for name in ("SIGTERM", "SIGHUP"):  # sent when the terminal is closed, for example
+        if number := getattr(signal, name, None):
+            signal.signal(number, lambda *_: sys.exit())
     folder = FOLDER
     if USER and not _open_to_all(folder):
         folder = Path(tempfile.gettempdir(), f"{FOLDER.parent.name}-postgres")
