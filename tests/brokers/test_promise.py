@@ -319,11 +319,23 @@ def test_a_listener_that_the_broker_forgot_misses_nothing(service: Service) -> N
     assert "attempts: 5" in service.wait_for_dead_letters(1)
 
 
-@pytest.mark.parametrize("name", ["kafka", "redis"], indirect=True, scope="session")
-def test_a_connection_that_uvloop_has_closed(service: Service, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "fault", "said"),
+    [
+        ("kafka", "uvloop closed a connection", "closed, and said as aiokafka says it"),
+        (
+            "kafka",
+            "a commit fails that nobody waits for any more",
+            "cancelled, and nothing was left",
+        ),
+        ("redis", "uvloop closed a connection", "closed, and here again"),
+    ],
+    indirect=["name"],
+    scope="session",
+)
+def test_a_fault_of_a_client(service: Service, name: str, fault: str, said: str) -> None:
     """The clients' tasks live through their own errors; another one would end them in silence."""
-    said = service.program(f"{name}: uvloop closed a connection")
-    assert said.startswith("closed, and ")
+    assert service.program(f"{name}: {fault}") == f"{said}\n"
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to measure")

@@ -264,7 +264,7 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
         self.partitions, self.places = [], {}
         if places:
             with suppress(CommitFailedError, IllegalStateError):  # somebody else has them
-                await self.consumer.commit(places)
+                await self._commit(places)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Serve each partition, from where the owner before was."""
@@ -289,7 +289,22 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
         async with self.committing:
             if at in self.places:  # else another partition's request had it
                 places, self.places = self.places, {}
-                await self.consumer.commit(places)
+                await self._commit(places)
+
+    async def _commit(self, places: dict[TopicPartition, tuple[int, str]]) -> None:
+        """Commit in a task that is never cancelled, whoever waits for it.
+
+        Aiokafka's commit goes on if it's cancelled, and fails with a stack that nobody can catch.
+        """
+        task = asyncio.create_task(self.consumer.commit(places))
+        task.add_done_callback(self._committed)
+        await asyncio.wait([task])
+        task.result()
+
+    def _committed(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            said = "%s: Kafka has not noted how far it is (%s); what was in hand comes again."
+            log.warning(said, self.subscription.name, type(error).__name__)
 
 
 class _Partition:
