@@ -179,14 +179,12 @@ class Broker:
                     found.pop(record.key, None)
                     if record.value is not None:  # else it was replayed
                         header = dict(record.headers)["dead-letter"]
-                        letter = DeadLetter(**from_json(header), document=record.value)
-                        found[record.key] = letter
+                        found[record.key] = DeadLetter(**from_json(header), document=record.value)
         return list(found.items())
 
     async def replay(self, place: bytes, letter: DeadLetter) -> None:
-        await self.send(
-            _topic(f"{letter.listener}.retry"), letter.document, None, 0
-        )  # it failed no time yet
+        again = _topic(f"{letter.listener}.retry")
+        await self.send(again, letter.document, None, 0)  # it failed no time yet
         await self.send(DEAD_LETTERS, None, place, 0)
 
 
@@ -292,10 +290,7 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
                 await self._commit(places)
 
     async def _commit(self, places: dict[TopicPartition, tuple[int, str]]) -> None:
-        """Commit in a task that is never cancelled, whoever waits for it.
-
-        Aiokafka's commit goes on if it's cancelled, and fails with a stack that nobody can catch.
-        """
+        # If aiokafka's commit is cancelled, it goes on, and fails with a stack that nobody can catch.
         task = asyncio.create_task(self.consumer.commit(places))
         task.add_done_callback(self._committed)
         await asyncio.wait([task])
