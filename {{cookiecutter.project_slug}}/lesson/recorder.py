@@ -222,7 +222,7 @@ class Recorder(bus.Middleware):
             now = self._begin(event)
             if published(event):
                 now.listener_action = "Published to the broker"
-                now.next_action = "The broker delivers it to each listener"
+                now.next_action = "Once it's stored, the broker delivers it to each listener"
             self._end(now)
 
     async def dispatch(self, call_next: bus.CallNext, listener: bus.Listener, event: Event) -> Any:
