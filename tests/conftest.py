@@ -4,8 +4,10 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from functools import cache
 from pathlib import Path
+from tempfile import mkdtemp
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -23,23 +25,23 @@ collect_ignore = ["lesson/in_project"]  # a test runs those where they belong
 LEFT_OUT = ("slow", "brokers", "browser")  # markers
 NO_SKIPS = bool(os.environ.get("EVTEMPLATE_NO_SKIPS"))
 
-left_out: Counter[str] = Counter()
+left_out: dict[str, int] = {}
 # Ctrl+C is ignored by what a shell starts in the background, and by all that this starts in turn.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
-    left_out.update(name for item in items for name in LEFT_OUT if item.get_closest_marker(name))
+    names = (name for item in items for name in LEFT_OUT if item.get_closest_marker(name))
+    left_out.update(Counter(names))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workeroutput"):  # a worker of pytest-xdist tells the controller
-        session.config.workeroutput["left_out"] = dict(left_out)
+        session.config.workeroutput["left_out"] = left_out
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    left_out.clear()  # each worker collects all tests
     left_out.update(getattr(node, "workeroutput", {}).get("left_out", {}))
 
 
@@ -47,8 +49,8 @@ def pytest_terminal_summary(
     terminalreporter: pytest.TerminalReporter, config: pytest.Config
 ) -> None:
     if left_out and not config.option.keyword:  # what -k left out is not counted apart
-        counts = ", ".join(f"{left_out[name]} {name}" for name in LEFT_OUT if left_out[name])
-        how = "run one kind with `uv run pytest -m MARKER`, all with `uv run pytest -m ''`"
+        counts = ", ".join(f"{count} {name}" for name, count in left_out.items())
+        how = 'run one kind with `uv run pytest -m MARKER`, all with `uv run pytest -m ""`'
         terminalreporter.write_line(f"Left out by marker: {counts}; {how}")
 
 
@@ -83,14 +85,11 @@ def baked(tmp_path_factory: pytest.TempPathFactory) -> Bake:
     """Returns the project that some answers give, generated once; leave it as it is."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    made: dict[tuple[tuple[str, str], ...], Project] = {}
 
+    @cache
     def bake(**answers: str) -> Project:
-        key = tuple(sorted(answers.items()))
-        if key not in made:
-            path = generate(tmp_path_factory.mktemp("baked"), **answers)
-            made[key] = Project(path, shared / "environments")
-        return made[key]
+        made = generate(tmp_path_factory.mktemp("baked"), **answers)
+        return Project(made, shared / "environments")
 
     return bake
 
@@ -101,8 +100,7 @@ def bake(baked: Bake, tmp_path: Path) -> Bake:
 
     def bake(**answers: str) -> Project:
         project = baked(**answers)
-        number = len(list(tmp_path.glob("project*")))
-        return project.copy(tmp_path / f"project{number or ''}" / project.path.name)
+        return project.copy(Path(mkdtemp(prefix="project", dir=tmp_path), project.path.name))
 
     return bake
 
@@ -113,9 +111,7 @@ def server() -> Iterator[StartServer]:
     with ExitStack() as stack:
 
         def make(*command: str | Path, cwd: Path, **environment: str) -> Server:
-            made = Server(*command, cwd=cwd, **environment)
-            stack.callback(made.close)
-            return made
+            return stack.enter_context(closing(Server(*command, cwd=cwd, **environment)))
 
         yield make
 
@@ -139,16 +135,16 @@ def browser() -> "Iterator[Browser]":
         pytest.skip("chromium is not installed; on Debian: apt-get install chromium")
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox"]
-        browser = playwright.chromium.launch(executable_path=pages.CHROMIUM, args=arguments)
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(
+            executable_path=pages.CHROMIUM, args=["--no-sandbox"]
+        ) as browser,
+    ):
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """The template as it lies here, committed in a new git repository."""
-    repository = copy_template(tmp_path / "evtemplate")
-    commit(repository)
-    return repository
+    return commit(copy_template(tmp_path / "evtemplate"))

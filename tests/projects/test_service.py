@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from support.processes import StartServer, free_port, run
-from support.projects import Bake
+from support.projects import Bake, Project
 
 RUN = ("-m", "fastapi", "run", "--entrypoint", "app.main:app", "--host", "127.0.0.1")
 
@@ -24,41 +24,39 @@ async def broken(event: {event}) -> None:
 async def last(event: {event}) -> None:
     print("last was called", flush=True)
 """
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM and no images")
 
 
 @pytest.mark.parametrize(
-    ("stopped_by", "status"),
+    ("stopped_by", "statuses"),
     [
-        (signal.SIGINT, 0),
-        pytest.param(
-            signal.SIGTERM,
-            143,
-            marks=pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM"),
-        ),
+        # On Windows 3 is from the C runtime, which ends a process at CTRL_BREAK.
+        (signal.SIGINT, {0, 3} if sys.platform == "win32" else {0, -signal.SIGINT}),
+        pytest.param(signal.SIGTERM, {143, -signal.SIGTERM}, marks=POSIX),
     ],
 )
 def test_the_rows_happen(
-    baked: Bake, server: StartServer, stopped_by: signal.Signals, status: int
+    baked: Bake, server: StartServer, stopped_by: signal.Signals, statuses: set[int]
 ) -> None:
     project = baked()
     service = server(project.python, *RUN, cwd=project.path).start()
     service.wait_for("App is starting")  # row 1
     assert service.get("/") == {"message": "Response sent"}  # row 2
-    windows = {0, 3}  # the second from the C runtime, which ends a process at CTRL_BREAK
-    assert service.stop(stopped_by) in (
-        windows if sys.platform == "win32" else {status, -stopped_by}
-    )
+    assert service.stop(stopped_by) in statuses
     assert service.printed()[-1] == "Cleanup done"  # row 3
     assert service.printed().count("App is starting") == 1
 
 
+def failing(project: Project, event: str) -> Project:
+    """Return the project with one more listener that fails, and one after it."""
+    name = f"app/handlers/{event.lower()}.py"
+    project.write(name, project.read(name) + FAILS.format(event=event))
+    return project
+
+
 def test_a_startup_listener_that_fails_stops_the_start(bake: Bake) -> None:
-    project = bake()
-    startup = "app/handlers/startup.py"
-    project.write(startup, project.read(startup) + FAILS.format(event="Startup"))
-
+    project = failing(bake(), "Startup")
     done = run(project.python, *RUN, "--port", "0", cwd=project.path)
-
     assert done.returncode not in (0, None)
     assert "app.handlers.startup.broken failed on Startup" in done.stderr
     assert "Startup: 1 of 3 listeners failed" in done.stderr
@@ -69,10 +67,7 @@ def test_a_startup_listener_that_fails_stops_the_start(bake: Bake) -> None:
 def test_a_shutdown_listener_that_fails_does_not_keep_the_others(
     bake: Bake, server: StartServer
 ) -> None:
-    project = bake()
-    shutdown = "app/handlers/shutdown.py"
-    project.write(shutdown, project.read(shutdown) + FAILS.format(event="Shutdown"))
-
+    project = failing(bake(), "Shutdown")
     service = server(project.python, *RUN, cwd=project.path).start()
     service.wait_for("App is starting")
     service.stop()
@@ -91,7 +86,7 @@ def test_the_dev_server_reloads_and_stops(bake: Bake, server: StartServer) -> No
     assert service.printed()[-1] == "Cleanup done"
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="an image runs on Linux")
+@POSIX
 def test_what_the_dockerfile_starts_is_healthy(bake: Bake, server: StartServer) -> None:
     project = bake()
     dockerfile = project.read("Dockerfile")
@@ -102,12 +97,9 @@ def test_what_the_dockerfile_starts_is_healthy(bake: Bake, server: StartServer) 
     service = server(*start, cwd=project.path, PATH=path).start()
     service.wait_for("App is starting")
 
-    def ask() -> int:
-        closed = f"http://127.0.0.1:{free_port()}"  # a proxy is for what is elsewhere
-        proxy = {"HTTP_PROXY": closed, "http_proxy": closed, "NO_PROXY": "", "no_proxy": ""}
-        port = str(service.port)
-        return run(*health, cwd=project.path, PATH=path, PORT=port, **proxy).returncode
-
-    assert ask() == 0
+    closed = f"http://127.0.0.1:{free_port()}"  # a proxy is for what is elsewhere
+    proxy = {"HTTP_PROXY": closed, "http_proxy": closed, "NO_PROXY": "", "no_proxy": ""}
+    asking = {"PATH": path, "PORT": str(service.port), **proxy}
+    assert run(*health, cwd=project.path, **asking).returncode == 0
     service.stop()
-    assert ask() != 0
+    assert run(*health, cwd=project.path, **asking).returncode != 0

@@ -67,24 +67,23 @@ def until(holds: Callable[[], T], seconds: float = 60, why: Callable[[], object]
 
 
 class Process:
-    """A process that runs beside the test: its output, and every way to end it.
+    """A process beside the test; started again, it keeps its command and adds to its output."""
 
-    It can be started again, and then keeps its command and adds to its output.
-    """
+    process: subprocess.Popen[bytes]  # not there until it's started
 
     def __init__(self, *command: str | Path, cwd: Path, **environment: str) -> None:
         self.command: tuple[str | Path, ...] = command
         self.cwd = cwd
         self.environment = environment
-        self.files: Path | None = None  # with what it prints
-        self.process: subprocess.Popen[bytes] | None = None
+        self.files = Path(tempfile.mkdtemp())  # with what it prints
         self.user: str | None = None  # who runs it, if that's somebody else
 
     def start(self) -> Self:
         """Start it; return at once."""
-        self.files = self.files or Path(tempfile.mkdtemp())
-        stdout, stderr = ((self.files / name).open("ab") for name in ("stdout", "stderr"))
-        with stdout, stderr:
+        with (
+            (self.files / "stdout").open("ab") as stdout,
+            (self.files / "stderr").open("ab") as stderr,
+        ):
             self.process = subprocess.Popen(
                 self.command,
                 cwd=self.cwd,
@@ -100,16 +99,18 @@ class Process:
 
     @property
     def pid(self) -> int:
-        assert self.process is not None
         return self.process.pid
 
     @property
+    def started(self) -> bool:
+        return hasattr(self, "process")
+
+    @property
     def runs(self) -> bool:
-        return self.process is not None and self.process.poll() is None
+        return self.started and self.process.poll() is None
 
     def send(self, number: int, group: bool = False) -> None:
         """Send a signal to it, to all that it started too if `group`; on Windows Ctrl+Break."""
-        assert self.process is not None
         if sys.platform == "win32":
             self.process.send_signal(signal.CTRL_BREAK_EVENT)
         elif group:
@@ -119,7 +120,6 @@ class Process:
 
     def wait(self, seconds: float = 30) -> int:
         """Wait until it has ended by itself; return its status."""
-        assert self.process is not None
         return self.process.wait(timeout=seconds)
 
     def stop(self, number: int = signal.SIGINT, group: bool = False) -> int:
@@ -129,25 +129,23 @@ class Process:
 
     def kill(self) -> None:
         """End it at once, as a power cut would, with all that it started."""
-        if self.process is not None:
+        if self.started:
             if sys.platform == "win32":
                 self.process.kill()
             else:
                 with suppress(ProcessLookupError):  # it ended before
-                    os.killpg(self.process.pid, signal.SIGKILL)
+                    os.killpg(self.pid, signal.SIGKILL)
             self.process.wait()
 
     def close(self) -> None:
         """End it, and forget what it printed."""
         self.kill()
-        if self.files is not None:
-            shutil.rmtree(self.files, ignore_errors=True)
+        shutil.rmtree(self.files, ignore_errors=True)
 
     def output(self, name: str = "stdout") -> str:
         """Return what it printed so far."""
-        if self.files is None:
-            return ""
-        return (self.files / name).read_text(encoding="utf-8", errors="replace")
+        file = self.files / name
+        return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
 
     def until(self, holds: Callable[[], T], seconds: float = 60) -> T:
         """Return what `holds()` returns as soon as that's true; fail if the process ends first."""
@@ -173,15 +171,13 @@ class Server(Process):
 
     def up(self, path: str = "/openapi.json", seconds: float = 60) -> Self:
         """Start it, and wait until `path` answers with 200."""
-        self.start()
-        self.until(lambda: self.request("GET", path)[0] == 200, seconds)
+        self.start().until(lambda: self.request("GET", path)[0] == 200, seconds)
         return self
 
     def printed(self) -> list[str]:
         """Return the lines on stdout, without blank ones and the banner of FastAPI's command."""
-        lines = [line.strip() for line in self.output().splitlines() if line.strip()]
-        banner = [number for number, line in enumerate(lines) if line.endswith("Logs:")]
-        return lines[banner[0] + 1 :] if banner else lines
+        lines = self.output().split("Logs:", 1)[-1].splitlines()
+        return [line.strip() for line in lines if line.strip()]
 
     def wait_for(self, line: str, seconds: float = 60) -> None:
         """Wait until `line` is on stdout."""
