@@ -8,7 +8,7 @@ from contextlib import ExitStack, closing
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -17,9 +17,6 @@ from support.brokers import StartBroker
 from support.processes import Server, StartServer
 from support.projects import Bake, Project
 from support.template import commit, copy_template, generate
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
 
 collect_ignore = ["lesson/in_project"]  # a test runs those where they belong
 LEFT_OUT = ("slow", "brokers", "browser")  # markers
@@ -129,7 +126,7 @@ def broker(tmp_path: Path) -> Iterator[StartBroker]:
 
 
 @pytest.fixture(scope="session")
-def browser() -> "Iterator[Browser]":
+def browser() -> Iterator[Any]:
     """Chromium."""
     if pages.CHROMIUM is None:
         pytest.skip("chromium is not installed; on Debian: apt-get install chromium")

@@ -75,17 +75,6 @@ def test_a_shutdown_listener_that_fails_does_not_keep_the_others(
     assert "app.handlers.shutdown.broken failed on Shutdown" in str(service)
 
 
-def test_the_dev_server_reloads_and_stops(bake: Bake, server: StartServer) -> None:
-    project = bake()
-    service = server(project.python, "-m", "fastapi", "dev", cwd=project.path).start()
-    service.wait_for("App is starting")
-    project.edit("app/handlers/startup.py", "App is starting", "App is back")
-    service.wait_for("App is back")
-    assert service.printed()[:3] == ["App is starting", "Cleanup done", "App is back"]
-    service.stop()
-    assert service.printed()[-1] == "Cleanup done"
-
-
 @POSIX
 def test_what_the_dockerfile_starts_is_healthy(bake: Bake, server: StartServer) -> None:
     project = bake()

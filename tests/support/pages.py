@@ -2,8 +2,9 @@
 
 import re
 import shutil
-from importlib.resources import files
 from typing import TYPE_CHECKING
+
+from axe_playwright_python.sync_playwright import Axe
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -14,14 +15,9 @@ CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
 
 def audit(page: "Page") -> None:
     """Fail if axe-core finds anything."""
-    if not page.evaluate("'axe' in window"):
-        page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8"))
-    found = page.evaluate("axe.run({rules: {'target-size': {enabled: true}}})")
-    assert [
-        (violation["id"], [node["html"][:200] for node in violation["nodes"]])
-        for violation in found["violations"]
-    ] == []
-    assert len(found["passes"]) > 20
+    found = Axe().run(page, options={"rules": {"target-size": {"enabled": True}}})
+    assert found.violations_count == 0, found.generate_report()
+    assert len(found.response["passes"]) > 20
 
 
 def shows(page: "Page", selector: str, text: str | re.Pattern[str]) -> None:

@@ -18,16 +18,20 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
+Done = subprocess.CompletedProcess[str]
 
 
-def run(
-    *command: str | Path, cwd: Path, typed: str = "", **environment: str
-) -> subprocess.CompletedProcess[str]:
+def run(*command: str | Path, cwd: Path, typed: str = "", **environment: str) -> Done:
     """Run `command` for ten minutes at most; return how it ended and what it printed, as UTF-8."""
+    return run_alone(*command, cwd=cwd, typed=typed, **(os.environ | environment))
+
+
+def run_alone(*command: str | Path, cwd: Path, typed: str = "", **environment: str) -> Done:
+    """Run `command` with nothing but `environment`."""
     return subprocess.run(
         command,
         cwd=cwd,
-        env=os.environ | environment,
+        env=environment,
         input=typed,
         capture_output=True,
         encoding="utf-8",

@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from support.processes import succeed
+from support.processes import Done, run_alone, succeed
 
 EXERCISES = 5  # of the lesson
 KEPT = ("PATH", "SYSTEMROOT", "TEMP", "TMP")  # of the environment
@@ -47,24 +46,17 @@ class Project:
                 ready.touch()
         return python
 
-    def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, **variables: str) -> Done:
         """Run the project's Python with `arguments`, in a plain environment and `variables`."""
         plain = {name: os.environ[name] for name in KEPT if name in os.environ}
-        return subprocess.run(
-            [self.python, *arguments],
-            cwd=self.path,
-            env={**plain, "PYTHONIOENCODING": "utf-8", **variables},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=300,
-        )
+        environment = {**plain, "PYTHONIOENCODING": "utf-8", **variables}
+        return run_alone(self.python, *arguments, cwd=self.path, **environment)
 
-    def test(self, *names: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def test(self, *names: str, **variables: str) -> Done:
         """Run the project's tests, or only those that are named."""
         return self.run("-m", "pytest", "-q", "-p", "no:cacheprovider", *names, **variables)
 
-    def check(self, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def check(self, *options: str, **variables: str) -> Done:
         """Run the learner's command."""
         return self.run("-m", "lesson", "check", *options, **variables)
 

@@ -2,14 +2,13 @@
 
 import shutil
 import signal
-import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from support.cases import cases
-from support.processes import Server, run, succeed, until
+from support.processes import Done, Server, run, succeed, until
 from support.projects import Project
 
 BROKERS = Path(__file__).parents[1] / "brokers"
@@ -31,10 +30,7 @@ class Instance(Server):
     """One process of the service."""
 
     def health(self) -> int:
-        try:
-            return self.request("GET", "/health")[0]
-        except OSError:
-            return 0
+        return self.request("GET", "/health")[0]
 
     def well(self, seconds: float = 60) -> None:
         """Wait until its broker is there."""
@@ -79,10 +75,10 @@ class Service:
         instance.well()
         return instance
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str) -> Done:
         return run(self.python, *arguments, cwd=self.folder, **self.environment)
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str) -> Done:
         return self.run("-m", "app.messaging", *arguments)
 
     def notes(self) -> list[Note]:

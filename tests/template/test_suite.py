@@ -9,8 +9,6 @@ import pytest
 from support.processes import run
 from support.template import TEMPLATE
 
-PAGE = "tests/lesson/test_page.py"  # all of it needs a browser
-
 
 def test_no_test_imports_a_test() -> None:
     for path in (TEMPLATE / "tests").rglob("*.py"):
@@ -19,8 +17,9 @@ def test_no_test_imports_a_test() -> None:
 
 
 def printed(status: int, *arguments: str, **environment: str) -> str:
-    """Return what the tests of the page print where no program is found, and none of ours."""
-    command = (sys.executable, "-m", "pytest", "-n", "2", PAGE, "-rs", *arguments)
+    """Return what the tests of the page print where there's no browser."""
+    page = "tests/lesson/test_page.py"
+    command = (sys.executable, "-m", "pytest", "-n", "2", page, "-rs", *arguments)
     done = run(*command, cwd=TEMPLATE, PATH=str(Path(sys.executable).parent), **environment)
     assert done.returncode == status, done.stdout
     return done.stdout

@@ -25,20 +25,17 @@ TEXTS = {path: path.read_bytes() for path in FILES if path.suffix != ".png"}
 IN_PROJECT = {path: text for path, text in TEXTS.items() if path.is_relative_to(PROJECT)}
 
 
-def test_the_questions_are_few_and_fixed() -> None:
+def test_the_questions_are_few_and_fixed_and_each_choice_has_a_sentence() -> None:
     texts = ["project_name", "project_slug", "description", "author_name"]
     assert [*texts, "broker", "lesson", "license"] == ASKED
     assert CHOICES["lesson"] == ["student", "solution", "none"]
     assert CHOICES["license"] == ["MIT", "Apache-2.0", "none"]
-
-
-def test_every_question_and_every_choice_has_a_sentence() -> None:
-    for question in ASKED:
-        prompt = QUESTIONS["__prompts__"][question]
-        if question in CHOICES:
-            assert list(prompt) == ["__prompt__", *CHOICES[question]]
-        sentences = prompt.values() if question in CHOICES else [prompt]
-        assert all(len(sentence.split()) > 3 for sentence in sentences), question
+    prompts = QUESTIONS["__prompts__"]
+    sentences = [prompts[question] for question in texts]
+    for question, answers in CHOICES.items():
+        assert list(prompts[question]) == ["__prompt__", *answers]
+        sentences += prompts[question].values()
+    assert all(len(sentence.split()) > 3 for sentence in sentences)
 
 
 @pytest.mark.parametrize("folder", [TEMPLATE, PROJECT], ids=["template", "project"])
@@ -87,8 +84,9 @@ def test_both_environments_ask_for_the_same_ruff() -> None:
 def test_a_checkout_with_caches_still_generates(tmp_path: Path) -> None:
     checkout = copy_template(tmp_path / "checkout")
     for cache in ("app/__pycache__", ".ruff_cache"):
-        (checkout / PROJECT.name / cache).mkdir()
-        (checkout / PROJECT.name / cache / "no-text").write_bytes(b"\xff\xfe")
+        folder = checkout / PROJECT.name / cache
+        folder.mkdir()
+        (folder / "no-text").write_bytes(b"\xff\xfe")
     assert not list(generate(tmp_path, checkout).rglob("*cache*"))
 
 
