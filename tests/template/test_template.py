@@ -1,6 +1,7 @@
 """The template as it lies here, before anything is generated from it."""
 
 import itertools
+import re
 from pathlib import Path
 
 import post_gen_project
@@ -50,12 +51,13 @@ def test_mypy_is_content() -> None:
 
 
 def test_conditions_are_comments_and_eat_no_blank_line() -> None:
-    for path, text in IN_PROJECT.items():
-        assert b"{%" not in text, path
-        assert b"{#" not in text, path
-        if path.suffix in {".md", ".toml"}:
-            for line, following in itertools.pairwise(text.splitlines()):
-                assert not line.lstrip().startswith(b"# %") or following.strip(), path
+    assert [path for path, text in IN_PROJECT.items() if re.search(rb"{[%#]", text)] == []
+    assert [
+        (path.name, text[: found.start()].count(b"\n") + 1)
+        for path, text in IN_PROJECT.items()
+        if path.parent == PROJECT and path.suffix in {".md", ".toml"}
+        for found in re.finditer(rb"^ *# %.*\n *\n", text, re.M)
+    ] == []
 
 
 @pytest.mark.parametrize("row", post_gen_project.CHOICES, ids=lambda row: f"{row[0]}-{row[1]}")
