@@ -1,5 +1,6 @@
 """What every combination of answers must give."""
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +15,9 @@ from support.template import ALL, CHOICES, PAIRWISE, Answers, commit
 
 NO_CODE = {"license": {"LICENSE", "README.md", "pyproject.toml"}}  # no other file is different
 FILES = cases(__file__, "files")
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+TEST = ("uv", "run", "--no-active", "pytest", "-q")
+PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
 
 
 def params(chosen: Iterable[Answers]) -> list[Any]:
@@ -107,3 +111,25 @@ def test_pre_commit_passes_in_a_new_repository(bake: Bake) -> None:
     assert "Passed" in succeed("pre-commit", "run", "--all-files", cwd=project.path)
     project.write("app/main.py", "import  os\n")
     assert run("pre-commit", "run", "--all-files", cwd=project.path).returncode != 0
+
+
+@pytest.mark.slow
+def test_on_every_python_that_is_here(bake: Bake, tmp_path: Path) -> None:
+    """Those of this machine that uv finds, and pyenv's; the workflows run all of them."""
+    listed = succeed("uv", "python", "list", "--only-installed", cwd=tmp_path)
+    pyenv = {each: max(PYENV.glob(f"{each}.*/bin/python{each}"), default=None) for each in PYTHONS}
+    here = {
+        each: pyenv[each] or each for each in PYTHONS if pyenv[each] or f"cpython-{each}." in listed
+    }
+    assert here
+    for version, python in here.items():
+        project = bake(lesson="solution")
+        done = succeed(*TEST, cwd=project.path, UV_PYTHON=str(python), UV_PYTHON_DOWNLOADS="never")
+        assert " passed" in done, version
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("broker", CHOICES["broker"])
+def test_with_the_oldest_versions(broker: str, bake: Bake) -> None:
+    project = bake(broker=broker, lesson="solution")
+    assert " passed" in succeed(*TEST, cwd=project.path, UV_RESOLUTION="lowest-direct")

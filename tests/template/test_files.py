@@ -1,15 +1,15 @@
-"""What no machine here can run is held against its linter or its schema."""
+"""What no machine here can run is held against its linter or its schema, and holds no secret."""
 
-import re
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from support.processes import succeed
-from support.projects import Bake, Project
-from support.template import CHOICES, PROJECT, TEMPLATE
-
-of_both = pytest.mark.parametrize("folder", [TEMPLATE, PROJECT], ids=["template", "project"])
+from support.projects import Bake
+from support.template import CHOICES, PROJECT, TEMPLATE, copy_template
 
 
 def conforms(schema: str, *files: Path) -> None:
@@ -17,30 +17,52 @@ def conforms(schema: str, *files: Path) -> None:
     succeed("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *files, cwd=TEMPLATE)
 
 
-@of_both
+@pytest.mark.parametrize("folder", [TEMPLATE, PROJECT], ids=["template", "project"])
 def test_workflows_and_dependency_updates(folder: Path) -> None:
-    conforms("github-workflows", *(folder / ".github/workflows").glob("*.yml"))
+    """That actions are pinned by their hashes and permissions given is what zizmor wants."""
+    workflows = list((folder / ".github/workflows").glob("*.yml"))
+    conforms("github-workflows", *workflows)
     conforms("dependabot", folder / ".github/dependabot.yml")
     options = ("--offline", "--persona=pedantic", "--no-progress")
     succeed("zizmor", *options, folder / ".github", cwd=TEMPLATE)
+    assert [path for path in workflows if "write" in path.read_text(encoding="utf-8")] == []
 
 
-@of_both
-def test_actions_are_pinned_and_permissions_are_least(folder: Path) -> None:
-    for path in (folder / ".github/workflows").glob("*.yml"):
-        text = path.read_text(encoding="utf-8")
-        uses = re.findall(r"uses: (.+)", text)
-        assert uses
-        assert [use for use in uses if not re.search(r"@[0-9a-f]{40} # v[0-9.]+$", use)] == []
-        assert "\npermissions:\n  contents: read\n" in text
-        assert "write" not in text
+@pytest.mark.parametrize("broker", CHOICES["broker"])
+def test_what_containers_are_made_of(broker: str, baked: Bake) -> None:
+    project = baked(broker=broker, lesson="none").path
+    conforms("compose-spec", project / "compose.yaml")
+    succeed("hadolint", "Dockerfile", cwd=project)
 
 
-@pytest.fixture(params=CHOICES["broker"])
-def project(request: pytest.FixtureRequest, baked: Bake) -> Project:
-    return baked(broker=request.param, lesson="none")
+def audit(workflow: Path) -> tuple[Any, list[str]]:
+    """Return the job `audit` and its commands, in order."""
+    job = yaml.safe_load(workflow.read_text(encoding="utf-8"))["jobs"]["audit"]
+    return job, [step["run"] for step in job["steps"] if "run" in step]
 
 
-def test_what_containers_are_made_of(project: Project) -> None:
-    conforms("compose-spec", project.path / "compose.yaml")
-    succeed("hadolint", "Dockerfile", cwd=project.path)
+def test_the_template_audits_with_the_same_commands() -> None:
+    job, (_, *ours) = audit(TEMPLATE / ".github/workflows/weekly.yml")
+    assert ours == audit(PROJECT / ".github/workflows/audit.yml")[1]
+    assert job["strategy"]["matrix"]["broker"] == CHOICES["broker"]
+
+
+def secrets(folder: Path) -> dict[str, list[Any]]:
+    """Return what looks like a secret, by file."""
+    printed = succeed("detect-secrets", "scan", "--all-files", "--no-verify", ".", cwd=folder)
+    return dict(json.loads(printed)["results"])
+
+
+def test_no_secret_is_in_the_template(tmp_path: Path) -> None:
+    found = secrets(copy_template(tmp_path / "copy"))
+    # Its passwords are made up, to see that none is ever printed.
+    assert {Path(path).parts[:2] for path in found} <= {("tests", "brokers"), ("tests", "support")}
+    assert sum(map(len, found.values())) <= 4
+
+
+@pytest.mark.parametrize("broker", CHOICES["broker"])
+def test_no_secret_is_in_a_project(broker: str, bake: Bake) -> None:
+    project = bake(broker=broker, lesson="solution")
+    key = "AKIA" + "Q3EGRRU5VZ2HTOXM"  # of the shape that Amazon's keys have
+    project.write("app/keys.py", f'KEY = "{key}"\n')
+    assert list(secrets(project.path)) == [str(Path("app/keys.py"))]  # and no other is found
