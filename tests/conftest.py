@@ -1,5 +1,6 @@
 """The fixtures of all tests, and what is left out unless it's asked for."""
 
+import json
 import os
 import signal
 from collections import Counter
@@ -67,10 +68,8 @@ pytest_make_collect_report = pytest_runtest_makereport  # a whole file's, too
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the defaults and replays of whoever runs the tests apart from the tests."""
     config = tmp_path_factory.mktemp("home") / "cookiecutter.yaml"
-    config.write_text(
-        f"replay_dir: {config.parent / 'replay'}\ncookiecutters_dir: {config.parent / 'clones'}\n",
-        encoding="utf-8",
-    )
+    folders = {name: str(config.with_name(name)) for name in ("replay_dir", "cookiecutters_dir")}
+    config.write_text(json.dumps(folders), encoding="utf-8")  # JSON is YAML, too
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COOKIECUTTER_CONFIG", str(config))
         patch.delenv("VIRTUAL_ENV", raising=False)  # a generated project has its own

@@ -49,8 +49,7 @@ def succeed(*command: str | Path, cwd: Path, **environment: str) -> str:
 
 def free_port() -> int:
     """Return a port of this machine that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
 
 
@@ -61,11 +60,9 @@ def until(holds: Callable[[], T], seconds: float = 60, why: Callable[[], object]
     """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        try:
+        with suppress(OSError):
             if found := holds():
                 return found
-        except OSError:
-            pass
         time.sleep(0.05)
     raise AssertionError(f"not within {seconds} s: {why()}")
 
@@ -84,10 +81,8 @@ class Process:
 
     def start(self) -> Self:
         """Start it; return at once."""
-        with (
-            (self.files / "stdout").open("ab") as stdout,
-            (self.files / "stderr").open("ab") as stderr,
-        ):
+        stdout, stderr = ((self.files / name).open("ab") for name in ("stdout", "stderr"))
+        with stdout, stderr:
             self.process = subprocess.Popen(
                 self.command,
                 cwd=self.cwd,
@@ -106,12 +101,8 @@ class Process:
         return self.process.pid
 
     @property
-    def started(self) -> bool:
-        return hasattr(self, "process")
-
-    @property
     def runs(self) -> bool:
-        return self.started and self.process.poll() is None
+        return hasattr(self, "process") and self.process.poll() is None
 
     def send(self, number: int, group: bool = False) -> None:
         """Send a signal to it, to all that it started too if `group`; on Windows Ctrl+Break."""
@@ -133,7 +124,7 @@ class Process:
 
     def kill(self) -> None:
         """End it at once, as a power cut would, with all that it started."""
-        if self.started:
+        if hasattr(self, "process"):
             if sys.platform == "win32":
                 self.process.kill()
             else:
@@ -195,10 +186,11 @@ class Server(Process):
         headers = {"Content-Type": "application/json"}
         asked = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)
         try:
-            with urllib.request.urlopen(asked, timeout=seconds) as answer:
-                return answer.status, answer.read(), answer.headers
+            answer = urllib.request.urlopen(asked, timeout=seconds)
         except urllib.error.HTTPError as error:
-            return error.code, error.read(), error.headers
+            answer = error  # an answer, too
+        with answer:
+            return answer.status, answer.read(), answer.headers
 
     def get(self, path: str) -> Any:
         """Return the JSON that `path` answers, as soon as the port is open."""

@@ -11,13 +11,7 @@ from support.projects import Project
 from support.template import PROJECT, TEMPLATE, copy_template, generate
 
 COMMAND = ("cookiecutter", TEMPLATE, "--no-input")
-LEARNERS = (
-    "app/handlers/stock.py",
-    "answers.toml",
-    "TUTORIAL.md",
-    "lesson/mine.py",
-    "LICENSE",
-)
+LEARNERS = ["app/handlers/stock.py", "answers.toml", "TUTORIAL.md", "lesson/mine.py", "LICENSE"]
 
 
 @pytest.mark.parametrize("options", [["-f"], ["-f", "-s", "lesson=none"]], ids=" ".join)

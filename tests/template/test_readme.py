@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from support.processes import StartServer, run, succeed
-from support.projects import Bake
+from support.projects import Bake, Project
 from support.template import PROJECT, TEMPLATE, blocks
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the READMEs' blocks are for sh")
@@ -56,7 +56,7 @@ def test_a_class_of_projects(fresh: Fresh, tmp_path: Path, repository: Path) -> 
     loop = loop.replace("gh:org/evtemplate", f"git+{repository.as_uri()}")
     succeed("sh", "-ec", f"pip install uv\n{loop}", cwd=tmp_path, **fresh)
     for slug in ("team-01", "team-02"):
-        assert f'name = "{slug}"' in (tmp_path / slug / "pyproject.toml").read_text("utf-8")
+        assert f'name = "{slug}"' in Project(tmp_path / slug).read("pyproject.toml")
 
 
 def test_the_template_shows_the_code_that_it_writes(baked: Bake) -> None:
@@ -96,7 +96,7 @@ def test_in_an_active_environment_uv_does_not_warn(tmp_path: Path) -> None:
         assert f"`{clear}`" in page.read_text(encoding="utf-8"), page
 
 
-def test_the_change_in_three_lines(bake: Bake, server: StartServer) -> None:
+def test_the_change_in_three_lines(bake: Bake) -> None:
     project = bake(lesson="student")
     [lines] = blocks(project.path / "README.md", "python")
     assert len(lines.splitlines()) == 3
@@ -105,9 +105,11 @@ def test_the_change_in_three_lines(bake: Bake, server: StartServer) -> None:
 
     succeed("ruff", "check", "--no-cache", cwd=project.path)
     succeed("ruff", "format", "--check", "--no-cache", cwd=project.path)
-    changed = server(project.python, "-m", "fastapi", "dev", cwd=project.path).start()
-    changed.wait_for("App is starting")
-    assert changed.get("/menu") == ["tea", "coffee"]
+    menu = """
+def test_menu(client):
+    assert client.get("/menu").json() == ["tea", "coffee"]
+"""
+    project.write("tests/test_menu.py", menu)
     assert project.test().returncode == 0
 
 
