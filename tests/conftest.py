@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Generator, Iterator
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from support import brokers, pages
+from support import brokers
 from support.brokers import StartBroker
 from support.processes import Server, StartServer
 from support.projects import Bake, Project
@@ -43,9 +44,7 @@ def pytest_testnodedown(node: Any) -> None:
     left_out.update(getattr(node, "workeroutput", {}).get("left_out", {}))
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     if left_out and not config.option.keyword:  # what -k left out is not counted apart
         counts = ", ".join(f"{count} {name}" for name, count in left_out.items())
         how = 'run one kind with `uv run pytest -m MARKER`, all with `uv run pytest -m ""`'
@@ -127,15 +126,14 @@ def broker(tmp_path: Path) -> Iterator[StartBroker]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Chromium."""
-    if pages.CHROMIUM is None:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    if (chromium := next(filter(None, map(shutil.which, names)), None)) is None:
         pytest.skip("chromium is not installed; on Debian: apt-get install chromium")
     from playwright.sync_api import sync_playwright
 
     with (
         sync_playwright() as playwright,
-        playwright.chromium.launch(
-            executable_path=pages.CHROMIUM, args=["--no-sandbox"]
-        ) as browser,
+        playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"]) as browser,
     ):
         yield browser
 

@@ -81,16 +81,11 @@ def test_some_answers_change_no_code(
     assert changed <= NO_CODE[question]
 
 
-@pytest.fixture(scope="session")
-def mypy_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What mypy knows of the dependencies; a worker has its own."""
-    return tmp_path_factory.mktemp("mypy")
-
-
 @of_code
-def test_types_are_strict(project: Project, mypy_cache: Path) -> None:
+def test_types_are_strict(project: Project, tmp_path_factory: pytest.TempPathFactory) -> None:
     code = [name for name in ("app", "lesson", "tests") if (project.path / name).exists()]
-    options = (f"--cache-dir={mypy_cache}", f"--python-executable={project.python}")
+    cache = tmp_path_factory.getbasetemp() / "mypy"  # what it knows of the dependencies
+    options = (f"--cache-dir={cache}", f"--python-executable={project.python}")
     succeed("mypy", "--strict", *options, *code, cwd=project.path)
 
 

@@ -30,10 +30,9 @@ def test_what_is_there_is_never_overwritten(options: list[str], tmp_path: Path) 
 
 
 def test_an_empty_repository_can_be_filled(tmp_path: Path) -> None:
-    project = tmp_path / "event-service"
-    succeed("git", "init", "--quiet", project, cwd=tmp_path)
+    succeed("git", "init", "--quiet", "event-service", cwd=tmp_path)
     succeed(*COMMAND, "-f", cwd=tmp_path)
-    assert (project / "app/main.py").exists()
+    assert (tmp_path / "event-service/app/main.py").exists()
 
 
 @pytest.mark.parametrize(

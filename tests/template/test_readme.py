@@ -44,11 +44,6 @@ def test_the_template_makes_a_project_and_starts_it(
     rows_happen(server, command, tmp_path, fresh)
 
 
-def test_the_template_is_tested_with_the_command_that_ci_calls() -> None:
-    [command] = [block for block in blocks(README) if "pytest" in block]
-    assert command.strip() in (TEMPLATE / ".ci/run").read_text(encoding="utf-8")
-
-
 @pytest.mark.slow
 def test_a_class_of_projects(fresh: Fresh, tmp_path: Path, repository: Path) -> None:
     (tmp_path / "class.txt").write_text("team-01\nteam-02\n", encoding="utf-8")

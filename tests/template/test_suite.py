@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from support.processes import run
-from support.template import TEMPLATE
+from support.template import TEMPLATE, blocks
 
 
 def test_no_test_imports_a_test() -> None:
@@ -18,8 +18,7 @@ def test_no_test_imports_a_test() -> None:
 
 def printed(status: int, *arguments: str, **environment: str) -> str:
     """Return what the tests of the page print where there's no browser."""
-    page = "tests/lesson/test_page.py"
-    command = (sys.executable, "-m", "pytest", page, "-rs", *arguments)
+    command = (sys.executable, "-m", "pytest", "tests/lesson/test_page.py", "-rs", *arguments)
     done = run(*command, cwd=TEMPLATE, PATH=str(Path(sys.executable).parent), **environment)
     assert done.returncode == status, done.stdout
     return done.stdout
@@ -36,8 +35,10 @@ def test_a_skip_has_a_reason_and_fails_in_ci(status: int, forbidden: str) -> Non
     assert "chromium is not installed" in said
 
 
-def test_ci_runs_every_marker() -> None:
+def test_ci_calls_the_command_of_the_readme_and_runs_every_marker() -> None:
     markers = re.findall(r'^    "(\w+): ', (TEMPLATE / "pyproject.toml").read_text("utf-8"), re.M)
     ci = (TEMPLATE / ".ci/run").read_text(encoding="utf-8")
+    [command] = [block for block in blocks(TEMPLATE / "README.md") if "pytest" in block]
+    assert command.strip() in ci
     [run_there] = re.findall(r"^for marker in (.+); do", ci, re.M)
     assert sorted(run_there.split()) == sorted(markers)
