@@ -79,15 +79,9 @@ def test_the_solution_differs_only_where_it_must(baked: Bake) -> None:
 # Untouched, solved, and the one made of the other
 
 
-def test_untouched_it_says_what_is_next(student: Project) -> None:
+def test_untouched_each_exercise_is_skipped_with_its_hint(student: Project) -> None:
     result = student.test("tests/test_exercises.py")
-    assert result.stdout.count("not yet: ") == EXERCISES
-    assert result.stdout.count(" Hint: ") == EXERCISES
-
-    result = student.check()
-    assert result.returncode == 0
-    assert f"\n0 of {TASKS} done.\nNext: step1. You start the app." in result.stdout
-    assert student.check("--grade").returncode == 1
+    assert result.stdout.count("not yet: ") == result.stdout.count(" Hint: ") == EXERCISES
 
 
 def test_the_solution_is_solved(baked: Bake) -> None:
@@ -106,19 +100,13 @@ def test_what_the_learner_does_not_edit(bake: Bake, name: str, lesson: str) -> N
     folder = project.path / "in_project"
     shutil.copytree(HERE.parent / "support", folder / "support")
     shutil.copy(project.path / "tests" / "conftest.py", folder)
-    for each in (name, "pages.toml"):
-        shutil.copy(HERE / "in_project" / each, folder)
+    for each in (HERE / "in_project").glob("*.toml"):
+        shutil.copy(each, folder)
+    shutil.copy(HERE / "in_project" / name, folder)
 
     result = project.test("-rs", f"in_project/{name}")
     assert result.returncode == 0, result.stdout
     assert sys.platform == "win32" or "skipped" not in result.stdout
-
-
-def test_students_have_no_command_of_the_instructor(student: Project) -> None:
-    result = student.run("-m", "lesson", "grade", ".")
-
-    assert result.returncode == 2
-    assert "invalid choice: 'grade'" in result.stderr
 
 
 # The tutorial's excerpts of files that an exercise changes; the project's own test has the others
@@ -137,54 +125,24 @@ def test_an_excerpt_is_in_its_file(student: Project) -> None:
 # The command
 
 
-def test_the_command_says_what_is_right_and_why_the_rest_is_wrong(student: Project) -> None:
-    student.edit("answers.toml", 'step1 = ""', 'step1 = "a caf\u00e9"')
-    student.edit("answers.toml", 'q1 = ""', 'q1 = "c"')
-    student.edit("answers.toml", 'q1_because = ""', 'q1_because = "A"')
-    student.edit("answers.toml", 'q2_because = ""', 'q2_because = "C"')
-
-    result = student.check()
-
-    assert result.returncode == 0
-    assert "You said: a caf\u00e9. The table says: Prints 'App is starting'." in result.stdout
-    assert "[✓] q1 " in result.stdout
-    assert "[✗] q1_because" in result.stdout
-    assert "Wrong: An import only makes startup_event and registers it" in result.stdout
-    assert "[·] q2_because  (comes after q2)" in result.stdout
-    assert f"2 of {TASKS} done." in result.stdout
+COMMANDS = cases(__file__, "commands")
 
 
-def test_a_plain_terminal_gets_plain_ascii(student: Project) -> None:
-    student.edit("answers.toml", 'step1 = ""', 'step1 = "a caf\u00e9"')
-    student.edit("answers.toml", 'q1 = ""', 'q1 = "A"')
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_command(student: Project, name: str) -> None:
+    case = COMMANDS[name]
+    for edit in case.get("edit", []):
+        student.edit(*edit)
 
-    result = student.check(PYTHONIOENCODING="ascii")
+    encoding = case.get("encoding", "utf-8")
+    command = ("-m", "lesson", *case.get("command", ["check"]))
+    result = student.run(*command, PYTHONIOENCODING=encoding)
 
-    assert result.returncode == 0
-    assert result.stdout.isascii()
-    for mark in ("[x] step1", "[ ] step2", "[!] q1", "You said: a caf?."):
-        assert mark in result.stdout
-
-
-BROKEN = {
-    r"answers\.toml, line 10: Invalid value; write each": ("answers.toml", 'q1 = ""', "q1 = C"),
-    r"quiz\.toml, line \d+, q3: no row of the table where Event is 'App falls down'\.": (
-        "lesson/quiz.toml",
-        'is = "App shuts down"',
-        'is = "App falls down"',
-    ),
-}
-
-
-@pytest.mark.parametrize("sentence", BROKEN)
-def test_a_broken_file_says_its_line(student: Project, sentence: str) -> None:
-    student.edit(*BROKEN[sentence])
-
-    result = student.check()
-
-    assert result.returncode == 1
-    assert re.match(sentence, result.stderr)
-    assert "Traceback" not in result.stderr
+    said = result.stdout + result.stderr
+    assert result.returncode == case.get("status", 0), said
+    assert re.search(".*".join(case["says"]), said, re.S), said
+    assert "Traceback" not in said
+    assert encoding != "ascii" or said.isascii()
 
 
 def test_github_gets_a_summary(student: Project, tmp_path: Path) -> None:

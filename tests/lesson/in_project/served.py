@@ -43,4 +43,9 @@ async def slow() -> str:
     return "slow"
 
 
+@inner.get("/{path:path}")
+async def anything(path: str) -> str:
+    return path
+
+
 app = Watched(inner, Path(__file__).parent / "steps")
