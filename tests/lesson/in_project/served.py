@@ -8,7 +8,9 @@ from pydantic import Field
 from app.bus import emit, on
 from app.events import Event, OrderPlaced
 from app.main import app as inner
-from lesson.live import Watched
+from lesson import live
+
+live.PATIENCE = 3.0  # seconds
 
 
 class ShelfEmptied(Event):
@@ -38,8 +40,8 @@ async def refill(event: ShelfEmptied) -> str:
 
 
 @inner.get("/slow")
-async def slow() -> str:
-    await asyncio.sleep(2)
+async def slow(seconds: float = 2) -> str:
+    await asyncio.sleep(seconds)
     return "slow"
 
 
@@ -48,4 +50,4 @@ async def anything(path: str) -> str:
     return path
 
 
-app = Watched(inner, Path(__file__).parent / "steps")
+app = live.Watched(inner, Path(__file__).parent / "steps")
