@@ -89,7 +89,7 @@ def first(app: JammingProbe) -> None:
     app.jams = find_receipt(app, order)
     orders = [app.placed(each)[:1] for each in (order, app.order(3))]
     if all(orders):
-        app.tell(orders=[step.event.model_dump_json() for [step] in orders])
+        app.note(orders=[step.event.model_dump_json() for [step] in orders])
     os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
@@ -103,11 +103,11 @@ def second(app: Probe, orders: list[str]) -> None:
     again, mended = map(app.emit, events)
     errors = [step.error for step in again.failures() if step.listener == receipt]
     source = inspect.getsource(sys.modules[receipt.__module__])
-    app.tell(place=where(receipt), who=name(receipt), keeps=bool(re.search(KEEPS, source)))
+    app.note(place=where(receipt), who=name(receipt), keeps=bool(re.search(KEEPS, source)))
     failed = explain(errors[0], where(receipt)) if errors and errors[0] else ""
     printed = [run.prints_receipt(receipt) for run in (again, mended, new)]
-    app.tell(again=printed[0], mended=printed[1], failed=failed)
-    app.tell(next=printed[2])
+    app.note(again=printed[0], mended=printed[1], failed=failed)
+    app.note(next=printed[2])
 
     async def away(event: Any) -> None:
         raise EventNotStored("the broker is away")
@@ -115,7 +115,7 @@ def second(app: Probe, orders: list[str]) -> None:
     bus: Any = app.bus
     bus.publish = away
     if app.order(2).status == 201:
-        app.tell(swallows=catches("place_order") or where(receipt))
+        app.note(swallows=catches("place_order") or where(receipt))
     bus.publish = None
 
 
@@ -123,7 +123,7 @@ def main(orders: list[str]) -> None:
     """Be one of the two processes."""
     app = JammingProbe()
     if problem := app.look(lambda _: second(app, orders) if orders else first(app)):
-        app.tell(broken=problem)
+        app.note(broken=problem)
     os._exit(0)
 
 

@@ -27,6 +27,8 @@ GIVEN_ROWS = ("App starts", "User sends request", "App shuts down", "No event")
 
 Model = TypeVar("Model", bound=BaseModel)
 Text = Annotated[str, Field(min_length=1)]
+Kind = TypeVar("Kind")
+Hidden = Annotated[Kind, Field(exclude=True)]  # what the page isn't told
 
 
 class LessonError(Exception):
@@ -50,6 +52,14 @@ class Verdict:
     sentence: str
 
 
+class Exercise(BaseModel):
+    """An exercise: its id, what to do, and a hint."""
+
+    id: str
+    text: Text
+    hint: Text
+
+
 class LookUp(BaseModel):
     """The cell of the execution table that answers: a column, in the row where another one is ..."""
 
@@ -63,10 +73,10 @@ class Choice(BaseModel):
 
     letter: str = ""
     text: Text
-    why: Text
-    cell: str | None = None
-    prints: str | None = None
-    right: bool = False
+    why: Hidden[Text]
+    cell: Hidden[str | None] = None
+    prints: Hidden[str | None] = None
+    right: Hidden[bool] = False
 
 
 class Question(BaseModel):
@@ -76,9 +86,9 @@ class Question(BaseModel):
     text: Text
     hint: Text
     choices: list[Choice] = Field(min_length=2, max_length=26)
-    look_up: LookUp | None = None
+    look_up: Hidden[LookUp | None] = None
     code: str = ""
-    because: "Question | None" = None
+    because: "Hidden[Question | None]" = None
     after: str | None = None
 
     @property
@@ -97,8 +107,8 @@ class Prediction(BaseModel):
 
     id: str
     text: Text
-    look_up: LookUp
-    outcome: str = ""
+    look_up: Hidden[LookUp]
+    outcome: Hidden[str] = ""
 
 
 def read(path: Path = TUTORIAL) -> str:
@@ -153,10 +163,7 @@ def given_rows(path: Path = TUTORIAL) -> list[Row]:
 
 
 def own_rows(path: Path = TUTORIAL) -> list[Row]:
-    """Return the rows that were added to the execution table, each with its problem, if any.
-
-    A row needs a number that no other row has, and something in every cell.
-    """
+    """Return the rows that were added to the execution table, each with its problem, if any."""
     given = given_rows(path)
     taken = {row.cells["Step"]: row.cells["Event"] for row in given}
     own = [row for row in table(EXECUTION_TABLE, path) if row not in given]
@@ -181,7 +188,7 @@ def questions(path: Path = QUIZ, rows: list[dict[str, str]] | None = None) -> li
     Raises LessonError with the place if a question can't be asked or hasn't just one answer.
     """
     asked: list[Question] = []
-    for place, question in _blocks(path, "question", Question):
+    for place, question in blocks("question", Question, path):
         place = f"{place}, {question.id}"
         if question.id in [each.id for each in asked]:
             raise LessonError(f"{place}: another question has this id; choose another.")
@@ -204,23 +211,22 @@ def questions(path: Path = QUIZ, rows: list[dict[str, str]] | None = None) -> li
 
 def predictions() -> list[Prediction]:
     """Return what is to be predicted before the run, each with its outcome looked up."""
-    asked = []
-    for place, prediction in _blocks(QUIZ, "predict", Prediction):
+    asked = list(blocks("predict", Prediction))
+    for place, prediction in asked:
         prediction.outcome = _look_up(prediction.look_up, place, None)
-        asked.append(prediction)
-    return asked
+    return [prediction for _, prediction in asked]
 
 
 def mark(question: Question, letter: str | None) -> Verdict:
     """Return what the grader says to `letter`; None or an empty text is "not yet"."""
     letter = (letter or "").strip().upper()
+    whys = {choice.letter: choice.why for choice in question.choices}
     if not letter:
         return Verdict("not yet", question.hint)
-    for choice in question.choices:
-        if choice.letter == letter:
-            return Verdict("right" if letter == question.right else "wrong", choice.why)
-    letters = ", ".join(choice.letter for choice in question.choices)
-    return Verdict("wrong", f"{letter[:20]} isn't one of the choices; answer with {letters}.")
+    if letter in whys:
+        return Verdict("right" if letter == question.right else "wrong", whys[letter])
+    what = f"{letter[:20]} isn't one of the choices; answer with {', '.join(whys)}."
+    return Verdict("wrong", what)
 
 
 @cache
@@ -236,17 +242,17 @@ def printed(code: str) -> str:
     return "\n".join([*said.splitlines(), ""])
 
 
-def _blocks(path: Path, kind: str, model: type[Model]) -> Iterator[tuple[str, Model]]:
+def blocks(kind: str, model: type[Model], path: Path = QUIZ) -> Iterator[tuple[str, Model]]:
     """Yield each [[kind]] of the file with its place, such as "quiz.toml, line 3"."""
     text = read(path)
     try:
-        blocks = tomllib.loads(text).get(kind, [])
+        found = tomllib.loads(text).get(kind, [])
     except tomllib.TOMLDecodeError as error:
         raise LessonError(f"{path.name}: {error}") from None
     lines = [n for n, line in enumerate(text.splitlines(), 1) if line.strip() == f"[[{kind}]]"]
-    if len(lines) != len(blocks) or not blocks:
+    if len(lines) != len(found) or not found:
         raise LessonError(f"{path.name}: start each {kind} with a line that says [[{kind}]].")
-    for line, block in zip(lines, blocks, strict=True):
+    for line, block in zip(lines, found, strict=True):
         place = f"{path.name}, line {line}"
         try:
             yield place, model.model_validate(block)

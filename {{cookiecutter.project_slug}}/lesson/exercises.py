@@ -7,29 +7,18 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lesson.course import QUIZ, ROOT, LessonError, Verdict, read
+from lesson.course import ROOT, Exercise, LessonError, Verdict, blocks
 
 SILENCE = 12  # seconds; after 8 the process itself says where it hangs
 MARKED = ("exercise1", "exercise2", "exercise4", "exercise5", "exercise3")  # in this order
 
 
-@dataclass(frozen=True)
-class Exercise:
-    """An exercise: its id, what to do, and a hint."""
-
-    id: str
-    text: str
-    hint: str
-
-
-EXERCISES = [Exercise(**block) for block in tomllib.loads(read(QUIZ))["exercise"]]
+EXERCISES = [exercise for _, exercise in blocks("exercise", Exercise)]
 
 
 def verdicts(root: Path = ROOT, environment: Mapping[str, str] = os.environ) -> dict[str, Verdict]:

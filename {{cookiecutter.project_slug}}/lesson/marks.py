@@ -302,12 +302,12 @@ def report(app: Probe) -> None:
     for id_, found in marks(app):
         if not isinstance(found, Verdict):
             found = Verdict("wrong" if found else "not yet", found or "")
-        app.tell(id=id_, state=found.state, sentence=found.sentence)
+        app.note(id=id_, state=found.state, sentence=found.sentence)
 
 
 if __name__ == "__main__":
     app = Probe()
     if problem := app.look(report):
-        app.tell(id="exercises", state="wrong", sentence=problem)
-    app.tell(done=True)
+        app.note(id="exercises", state="wrong", sentence=problem)
+    app.note(done=True)
     os._exit(0)  # whatever a thread of the learner's still does

@@ -14,6 +14,7 @@ from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import partial
+from io import TextIOBase
 from typing import Any
 
 from fastapi.testclient import TestClient
@@ -27,15 +28,12 @@ GIVEN_ROUTES = ("GET /", "POST /orders")
 
 @dataclass
 class Step:
-    """A listener that was called with an event, or None if nobody heard it.
-
-    `place` is where it was emitted, `cause` the step in which it was.
-    """
+    """An event, and a listener that was called with it."""
 
     event: Any
-    place: str
-    cause: "Step | None"
-    listener: Any = None
+    place: str  # where it was emitted
+    cause: "Step | None"  # in which it was
+    listener: Any = None  # nobody
     printed: str = ""
     output: Any = None
     error: Any = None  # an exception
@@ -47,7 +45,7 @@ class Step:
 
 @dataclass
 class Run:
-    """What one request did. `made` has every event that was made, with its file and line."""
+    """What one request did."""
 
     request: str
     endpoint: Any = None
@@ -56,7 +54,7 @@ class Run:
     error: BaseException | None = None
     printed: str = ""
     steps: list[Step] = field(default_factory=list)
-    made: list[tuple[Any, str, int]] = field(default_factory=list)
+    made: list[tuple[Any, str, int]] = field(default_factory=list)  # events, each with its place
 
     def failures(self) -> list[Step]:
         return [step for step in self.steps if step.error]
@@ -67,10 +65,10 @@ class Run:
         return any(str(getattr(step.event, "order_id", "no id")) in step.printed for step in steps)
 
 
-class Probe:
-    """The learner's app, started: the middleware that notes what happens in a run, and sys.stdout.
+class Probe(TextIOBase):
+    """The learner's app, started, with this around its listeners and in place of sys.stdout.
 
-    It takes the process for itself: only what it tells is written, a line of JSON each.
+    It takes the process for itself: only its notes are written, a line of JSON each.
     """
 
     def __init__(self) -> None:
@@ -87,7 +85,7 @@ class Probe:
         self.now: ContextVar[Step | None] = ContextVar("now", default=None)
         threading.Thread(target=self.watch, daemon=True).start()
 
-    def tell(self, **facts: Any) -> None:
+    def note(self, **facts: Any) -> None:
         print(json.dumps(facts), file=self.told, flush=True)
 
     def look(self, mark: Callable[["Probe"], None]) -> str:
@@ -121,7 +119,7 @@ class Probe:
 
     def begin(self, request: str, endpoint: Any = None) -> Run:
         self.run = Run(request, endpoint)
-        self.tell(asking=request)
+        self.note(asking=request)
         self.since = time.monotonic()
         return self.run
 
@@ -137,9 +135,9 @@ class Probe:
         self.events.Event.__init__ = __init__
 
     def emitted(self, event: Any) -> None:
-        places = [(file, line) for made, file, line in self.run.made if made is event]
-        places.insert(0, feedback.caller(sys._getframe()))
-        file, line = next((at for at in places if at[0]), ("", 0))
+        made = [(file, line) for made, file, line in self.run.made if made is event]
+        places = [at for at in (feedback.caller(sys._getframe()), *made) if at[0]]
+        file, line = next(iter(places), ("", 0))
         self.run.steps.append(Step(event, f"{file}, line {line}", self.now.get()))
 
     async def dispatch(self, call_next: Any, listener: Any, event: Any) -> Any:
@@ -171,9 +169,6 @@ class Probe:
             if now := self.now.get():
                 now.printed += text
         return len(text)
-
-    def flush(self) -> None:
-        """Do nothing: what's printed is kept."""
 
     async def guarded(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer as the app does, note its error, and survive its sys.exit()."""
@@ -244,7 +239,7 @@ class Probe:
         found = map(feedback.caller, frames)
         places = [f"{file}, line {line}" for file, line in found if file not in ("", "app/main.py")]
         place = places[0] if places else ""
-        self.tell(stuck=feedback.say("hangs", place, request=self.run.request))
+        self.note(stuck=feedback.say("hangs", place, request=self.run.request))
         os._exit(1)
 
     def placed(self, run: Run) -> list[Step]:

@@ -14,7 +14,7 @@ from contextlib import contextmanager, redirect_stdout, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
 from operator import itemgetter
 from pathlib import Path
 from time import perf_counter
@@ -54,6 +54,7 @@ BY_ITSELF = re.compile(
 Row = dict[str, Any]  # a step that has ended, as JSON
 shorten = reprlib.Repr()
 shorten.maxstring = shorten.maxother = LONG
+warn_once = cache(logging.getLogger(__name__).warning)
 
 
 @dataclass(eq=False)
@@ -146,7 +147,7 @@ class Recorder(bus.Middleware):
         self._sequence = itertools.count(1)
         self._rows: list[Row] = []  # in the order in which they ended
         self._earlier: list[Row] = []
-        self._file: Path | None = folder / f"{self.run}.jsonl"
+        self._file = folder / f"{self.run}.jsonl"
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -272,26 +273,18 @@ class Recorder(bus.Middleware):
         del self.running[now.sequence]
         if now.listener:
             self.calls[now.listener] += 1
-        self._keep(now.row())
-        self.tell()
-
-    def _keep(self, row: Row) -> None:
-        """Keep a step, in the file as well: at once, so that kill -9 loses none that ended."""
-        self._rows.append(row)
+        self._rows.append(now.row())
         self.ended += 1
-        mode, rows = "a", [row]
-        if len(self._rows) == MOST:
+        if is_long := len(self._rows) == MOST:
             last = {(each["type"], each["listener"]): each for each in self._rows[:-RECENT]}
             self._rows[:-RECENT] = last.values()
-            mode, rows = "w", self._rows
-        if self._file:
-            try:
-                with self._file.open(mode, encoding="utf-8") as file:
-                    file.write("".join(f"{json.dumps(each)}\n" for each in rows))
-            except OSError as error:  # the disk is full, or not ours
-                logger = logging.getLogger(__name__)
-                logger.warning("Cannot keep the steps of this run: %s", error)
-                self._file = None
+        try:  # at once, so that kill -9 loses none that ended
+            with self._file.open("w" if is_long else "a", encoding="utf-8") as file:
+                rows = self._rows if is_long else self._rows[-1:]
+                file.write("".join(f"{json.dumps(row)}\n" for row in rows))
+        except OSError as error:  # the disk is full, or not ours
+            warn_once(f"Cannot keep the steps of this run: {error}")
+        self.tell()
 
     def tell(self, state: str = "") -> None:
         """Tell all open pages that something changed, such as the `state` of the app."""

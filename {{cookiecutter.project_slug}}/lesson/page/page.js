@@ -79,7 +79,12 @@ async function refresh() {
 }
 
 function show() {
-  showState();
+  const [state, name, text] = sentence();
+  $("#state").dataset.state = state;
+  put($("#state strong"), name);
+  put($("#state span"), text);
+  if (told !== connection) say(`${name} ${text}`);
+  told = connection;
   if (paused) return;
   play(waiting.splice(0));
   put($("#title"), about.title ?? "");
@@ -116,15 +121,6 @@ function sentence() {
     unread: ["gone", "The lesson can't read your app;", "look at your terminal."],
     refused: ["gone", "Refused.", refusal],
   }[connection];
-}
-
-function showState() {
-  const [state, name, text] = sentence();
-  $("#state").dataset.state = state;
-  put($("#state strong"), name);
-  put($("#state span"), text);
-  if (told !== connection) say(`${name} ${text}`);
-  told = connection;
 }
 
 const cells = (step, event = step.event) => [
