@@ -7,19 +7,19 @@ import signal
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from support.cases import cases
-from support.processes import Process, until
+from support.processes import Process, StartServer, until
 from support.projects import EXERCISES, Bake, Project
 
 HERE = Path(__file__).parent
 LEARNING = ("student", "solution")
-TASKS = 4 + 9 + EXERCISES  # predictions, questions, exercises
 
 
 @pytest.fixture
@@ -75,12 +75,6 @@ def test_untouched_each_exercise_is_skipped_with_its_hint(student: Project) -> N
     assert result.stdout.count("not yet: ") == result.stdout.count(" Hint: ") == EXERCISES
 
 
-def test_the_solution_is_solved(baked: Bake) -> None:
-    result = baked(lesson="solution").check("--grade")
-    assert result.returncode == 0, result.stdout
-    assert f"\n{TASKS} of {TASKS} done.\n" in result.stdout
-
-
 @pytest.mark.parametrize(
     ("name", "lesson"),
     [("test_recorder.py", "student"), ("test_live.py", "student"), ("test_grade.py", "solution")],
@@ -116,113 +110,95 @@ COMMANDS = cases(__file__, "commands")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_command(student: Project, name: str) -> None:
+def test_the_command(bake: Bake, tmp_path: Path, name: str) -> None:
     case = COMMANDS[name]
+    project = bake(lesson=case.get("lesson", "student"))
     for edit in case.get("edit", []):
-        student.edit(*edit)
+        project.edit(*edit)
+    summary = tmp_path / "summary.md"
+    summary.write_text("before\n", encoding="utf-8")
 
     encoding = case.get("encoding", "utf-8")
-    command = ("-m", "lesson", *case.get("command", ["check"]))
-    result = student.run(*command, PYTHONIOENCODING=encoding)
+    variables = {"PYTHONIOENCODING": encoding, "GITHUB_STEP_SUMMARY": str(summary)}
+    result = project.run("-m", "lesson", *case.get("command", ["check"]), **variables)
 
     said = result.stdout + result.stderr
     assert result.returncode == case.get("status", 0), said
     assert re.search(".*".join(case["says"]), said, re.S), said
+    assert re.fullmatch(case.get("summary", ".*"), summary.read_text(encoding="utf-8"), re.S)
     assert "Traceback" not in said
     assert encoding != "ascii" or said.isascii()
 
 
-def test_github_gets_a_summary(student: Project, tmp_path: Path) -> None:
-    student.edit("answers.toml", 'step1 = ""', 'step1 = "<b> | x"')
-    summary = tmp_path / "summary.md"
-    summary.write_text("before\n", encoding="utf-8")
-
-    student.check(GITHUB_STEP_SUMMARY=str(summary))
-
-    text = summary.read_text(encoding="utf-8")
-    assert text.startswith("before\n## The lesson\n")
-    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
-    assert len(rows) == TASKS
-    assert all(row.count("|") == 5 for row in rows)
-    assert "You said: &lt;b&gt; &#124; x." in rows[0]
-
-
 LOOPS = """
 import os
-
 from app.bus import on
 from app.events import OrderPlaced
-
 
 @on(OrderPlaced)
 async def reserve(event: OrderPlaced) -> None:
     open("pid", "w").write(str(os.getpid()))
-    while True:
-        pass
+    while True: pass
 """
 
 
-def command(student: Project, *options: str) -> Process:
-    plain = {"PYTHONIOENCODING": "utf-8"}
-    return Process(student.python, "-m", "lesson", "check", *options, cwd=student.path, **plain)
-
-
 @pytest.fixture
-def looping(student: Project) -> Iterator[Process]:
-    """The check, at work on a handler that never returns."""
+def check(student: Project, server: StartServer) -> Callable[..., Process]:
+    """Starts the check, which goes on beside the test."""
+
+    def start(*options: str) -> Process:
+        command = (student.python, "-m", "lesson", "check", *options)
+        return server(*command, cwd=student.path, PYTHONIOENCODING="utf-8").start()
+
+    return start
+
+
+def test_a_loop_is_found_and_the_quiz_comes_first(check: Any, student: Project) -> None:
     student.write("app/handlers/stock.py", LOOPS)
-    check = command(student)
-    yield check
-    check.close()
-
-
-def test_a_loop_is_found_and_the_quiz_comes_first(looping: Process) -> None:
-    start = time.monotonic()
-    looping.start().until(lambda: "[·] print3" in looping.output(), 10)
+    start, looping = time.monotonic(), check()
+    looping.until(lambda: "[·] print3" in looping.output(), 10)
     assert "exercise1" not in looping.output()
 
     assert looping.wait(20) == 0
     assert time.monotonic() - start < 20
-    assert "app/handlers/stock.py, line 11: POST /orders doesn't come back" in looping.output()
+    assert "app/handlers/stock.py, line 9: POST /orders doesn't come back" in looping.output()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl+Break isn't Ctrl+C")
-def test_ctrl_c_ends_it_at_any_time(looping: Process, student: Project) -> None:
-    pid = student.path / "pid"
-    looping.start().until(lambda: pid.exists() and pid.read_text(encoding="utf-8"))
+def test_ctrl_c_ends_it_at_any_time(check: Any, student: Project) -> None:
+    student.write("app/handlers/stock.py", LOOPS)
+    looping, file = check(), student.path / "pid"
+    pid = int(looping.until(lambda: file.exists() and file.read_text(encoding="utf-8")))
 
     assert looping.stop(signal.SIGINT) == 130
     assert "Traceback" not in looping.output("stderr")
 
     def gone() -> bool:
         with suppress(ProcessLookupError):
-            os.kill(int(pid.read_text(encoding="utf-8")), 0)
+            os.kill(pid, 0)
             return False
         return True
 
     until(gone, 5)
 
 
-def test_watching_says_what_changed_and_what_is_next(student: Project) -> None:
-    check = command(student, "--watch").start()
-    try:
-        check.until(lambda: "Waiting until you save" in check.output())
-        assert "[·] exercise1" in check.output()
+def test_watching_says_what_changed_and_what_is_next(check: Any, student: Project) -> None:
+    watching = check("--watch")
+    watching.until(lambda: "Waiting until you save" in watching.output())
+    assert "[·] exercise1" in watching.output()
 
-        seen = len(check.output())
-        student.edit("answers.toml", 'q1 = ""', 'q1 = "C"')
-        check.until(lambda: check.output().count("Waiting until you save") == 2)
-        news = check.output()[seen:]
-        assert re.search(r"^ *\[✓\] q1 ", news.strip()), news
-        assert "[·] exercise1" not in news
-        assert "\nNext: step1." in news
+    seen = len(watching.output())
+    student.edit("answers.toml", 'q1 = ""', 'q1 = "C"')
+    watching.until(lambda: watching.output().count("Waiting until you save") == 2)
+    news = watching.output()[seen:]
+    assert re.search(r"^ *\[✓\] q1 ", news.strip()), news
+    assert "[·] exercise1" not in news
+    assert "\nNext: step1." in news
 
-        student.edit("answers.toml", 'q2 = ""', "q2 = A")
-        check.until(lambda: "answers.toml, line 12: Invalid value" in check.output())
-        student.edit("answers.toml", "q2 = A", 'q2 = "A"')
-        check.until(lambda: "[✓] q2 " in check.output())
-    finally:
-        check.close()
+    student.edit("answers.toml", 'q2 = ""', "q2 = A")
+    watching.until(lambda: "answers.toml, line 12: Invalid value" in watching.output())
+    student.edit("answers.toml", "q2 = A", 'q2 = "A"')
+    watching.until(lambda: "[✓] q2 " in watching.output())
 
 
 # The tutorial cannot drift
