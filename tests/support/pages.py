@@ -24,11 +24,11 @@ def audit(page: "Page") -> None:
     assert len(found["passes"]) > 20
 
 
-def shows(page: "Page", selector: str, text: str | re.Pattern[str]) -> None:
+def shows(page: "Page", selector: str, text: str | re.Pattern[str], seconds: float = 10) -> None:
     """Wait until an element holds a text."""
     from playwright.sync_api import expect
 
-    expect(page.locator(selector)).to_contain_text(text, timeout=10_000)
+    expect(page.locator(selector)).to_contain_text(text, timeout=seconds * 1000)
 
 
 def row(page: "Page", number: int) -> str:
