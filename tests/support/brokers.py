@@ -84,6 +84,10 @@ class Broker(Process):
             said = connection.recv(8).decode("latin-1")
             return any(each in said for each in self.answer)
 
+    def memory(self) -> float:
+        """Return the MB that it holds."""
+        return resident(self)
+
     def close(self) -> None:
         self.proxy.close()
         super().close()

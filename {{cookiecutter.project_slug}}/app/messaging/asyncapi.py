@@ -26,7 +26,7 @@ def specification() -> dict[str, Any]:
     protocol, _, host = address_of(settings.url or EXAMPLE_URL).partition("://")
     models: list[Any] = [(document_of(each), "validation") for each in event_types()]
     payloads, schemas = models_json_schema(models, ref_template="#/components/schemas/{model}")
-    users = [(each.__name__, each.__name__, "send", each.__doc__) for each, _ in models]
+    users = [(each.__name__, each.__name__, "send", each.__doc__) for each in event_types()]
     users += [(each.name, each.type, "receive", each.listener.__doc__) for each in subscriptions()]
     messages, channels, operations = {}, {}, {}
     for (model, _), payload in payloads.items():

@@ -26,6 +26,7 @@ import aiokafka  # type: ignore[import-untyped]
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic  # type: ignore[import-untyped]
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError  # type: ignore[import-untyped]
+from pydantic_core import from_json
 
 from app.messaging import aiokafka_1038, delivery  # noqa: F401  (the first corrects aiokafka)
 from app.messaging.cloudevents import CONTENT_TYPE
@@ -178,7 +179,8 @@ class Broker:
                     found.pop(record.key, None)
                     if record.value is not None:  # else it was replayed
                         header = dict(record.headers)["dead-letter"]
-                        found[record.key] = DeadLetter.of(header, record.value)
+                        letter = DeadLetter(**from_json(header), document=record.value)
+                        found[record.key] = letter
         return list(found.items())
 
     async def replay(self, place: bytes, letter: DeadLetter) -> None:
@@ -342,7 +344,8 @@ class _Partition:
         if isinstance(outcome, DeadLetter):
             place = (outcome.listener, *self.at, record.offset, record.timestamp)
             key = " ".join(map(str, place)).encode()  # twice the same, if it has to be said twice
-            await send(DEAD_LETTERS, outcome.document, key, 0, dead_letter=outcome.header())
+            letter = outcome.model_dump_json()
+            await send(DEAD_LETTERS, outcome.document, key, 0, dead_letter=letter)
         else:
             await send(self.member.retry, record.value, record.key, number)
 
