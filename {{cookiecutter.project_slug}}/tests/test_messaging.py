@@ -18,7 +18,7 @@ from app.handlers.orders import send_receipt
 from app.main import app
 from app.messaging import broker as adapter
 from app.messaging import delivery, settings
-from app.messaging.cloudevents import decode, encode
+from app.messaging.cloudevents import decode, encode, trace
 from app.messaging.delivery import DeadLetter, EventNotStored, Subscription, attempt, subscriptions
 from app.messaging.settings import EXAMPLE_URL, BrokerUnavailable
 
@@ -221,25 +221,62 @@ def test_an_invalid_document_is_a_dead_letter(document: bytes, reason: str) -> N
 
 
 @pytest.mark.usefixtures("empty_bus", "default_settings")
-def test_five_attempts_then_a_dead_letter() -> None:
+def test_five_attempts_then_a_dead_letter(caplog: pytest.LogCaptureFixture) -> None:
+    numbers: list[int] = []
+
     @on(OrderPlaced)
     async def broken(event: OrderPlaced) -> None:
+        assert event == ORDER
+        numbers.append(delivery.attempt_number.get())
         raise ValueError("caf\udce9")  # as in the name of a file that is no UTF-8
 
     subscription = Subscription(OrderPlaced, broken, "OrderPlaced", "name")
-    outcomes = [asyncio.run(attempt(subscription, encode(ORDER), number)) for number in range(1, 6)]
+    outcomes = [asyncio.run(attempt(subscription, encode(ORDER), number)) for number in range(1, 7)]
 
+    assert numbers == [1, 2, 3, 4, 5]
     assert outcomes[:4] == [1, 2, 4, 8]
-    letter = outcomes[4]
-    assert isinstance(letter, DeadLetter)
-    assert (letter.id, letter.listener, letter.attempts) == (ORDER.id, "name", 5)
-    assert letter.error == "ValueError: caf?"
-    assert DeadLetter.model_validate_json(letter.model_dump_json()).error == letter.error
+    said = ("ValueError: caf?", "ChildProcessError: the process ended in each of 5 attempts")
+    for letter, error in zip(outcomes[4:], said, strict=True):
+        assert isinstance(letter, DeadLetter)
+        assert (letter.id, letter.listener, letter.attempts) == (ORDER.id, "name", 5)
+        assert letter.error == error
+        assert DeadLetter.model_validate_json(letter.model_dump_json()).error == letter.error
+    assert caplog.records[0].getMessage() == "name failed, attempt 1"
+
+
+@pytest.mark.usefixtures("default_settings")
+def test_while_a_listener_works_its_event_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the broker has been away. What the listener emits belongs to the same trace."""
+    monkeypatch.setattr(settings.settings, "lease", 0.03)
+    parent = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    renewed, often = 0, asyncio.Event()
+
+    async def renew() -> None:
+        nonlocal renewed
+        renewed += 1
+        if renewed == 3:
+            often.set()
+        raise OSError("away")
+
+    async def slow(event: OrderPlaced) -> None:
+        assert trace.get() == parent
+        await asyncio.wait_for(often.wait(), 30)
+
+    async def main() -> None:
+        document = json.dumps(json.loads(encode(ORDER)) | parent).encode()
+        subscription = Subscription(OrderPlaced, slow, "OrderPlaced", "name")
+        assert await attempt(subscription, document, 1, renew) is None
+        before = renewed
+        await asyncio.sleep(0.1)
+        assert renewed == before  # it has ended
+
+    asyncio.run(main())
 
 
 def test_each_listener_has_a_subscription() -> None:
     assert send_receipt in listeners(OrderPlaced)
-    assert "OrderPlaced.app.handlers.orders.send_receipt" in [each.name for each in subscriptions()]
+    name = "OrderPlaced.app.handlers.orders.send_receipt"
+    assert Subscription(OrderPlaced, send_receipt, "OrderPlaced", name) in subscriptions()
 
 
 @pytest.mark.usefixtures("empty_bus")
