@@ -19,7 +19,14 @@ from app.main import app
 from app.messaging import broker as adapter
 from app.messaging import delivery, settings
 from app.messaging.cloudevents import decode, encode, trace
-from app.messaging.delivery import DeadLetter, EventNotStored, Subscription, attempt, subscriptions
+from app.messaging.delivery import (
+    Backlog,
+    DeadLetter,
+    EventNotStored,
+    Subscription,
+    attempt,
+    subscriptions,
+)
 from app.messaging.settings import EXAMPLE_URL, BrokerUnavailable
 
 BROKER_URL = os.environ.pop("BROKER_URL", "")  # all other tests run without it
@@ -33,6 +40,7 @@ class FakeBroker:
 
     def __init__(self) -> None:
         self.published: list[tuple[str, str, bytes, str]] = []
+        self.letters: list[DeadLetter] = []
         self.away = False
 
     async def connect(self) -> None: ...
@@ -50,6 +58,12 @@ class FakeBroker:
     async def ping(self) -> None:
         if self.away:
             raise EventNotStored("away")
+
+    async def backlog(self, subscription: Subscription) -> Backlog:
+        return Backlog(waiting=7)
+
+    async def dead_letters(self) -> list[tuple[int, DeadLetter]]:
+        return list(enumerate(self.letters))
 
 
 # % if cookiecutter.broker == "postgres"
@@ -271,6 +285,18 @@ def test_while_a_listener_works_its_event_is_renewed(monkeypatch: pytest.MonkeyP
         assert renewed == before  # it has ended
 
     asyncio.run(main())
+
+
+def test_the_status_has_dead_letters_of_listeners_that_are_gone(broker: FakeBroker) -> None:
+    names = ["OrderPlaced.app.handlers.orders.send_receipt", "gone", "gone"]
+    about: Any = {"type": "OrderPlaced", "error": "broken", "attempts": 5}
+    broker.letters = [DeadLetter(id="1", listener=name, **about) for name in names]
+
+    with TestClient(app) as client:
+        status = client.get("/health?verbose=1").json()["listeners"]
+
+    found = {name: (each["waiting"], each["dead_letters"]) for name, each in status.items()}
+    assert (found[names[0]], found["gone"]) == ((7, 1), (0, 2))
 
 
 def test_each_listener_has_a_subscription() -> None:
