@@ -1,9 +1,12 @@
 """Integration events; with BROKER_URL set, also on their way through the broker."""
 
 import asyncio
+import io
 import json
 import os
+import runpy
 import socket
+import sys
 import time
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
@@ -297,6 +300,20 @@ def test_the_status_has_dead_letters_of_listeners_that_are_gone(broker: FakeBrok
 
     found = {name: (each["waiting"], each["dead_letters"]) for name, each in status.items()}
     assert (found[names[0]], found["gone"]) == ((7, 1), (0, 2))
+
+
+def test_dead_letters_are_listed_in_any_code_page(
+    broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about: Any = {"listener": "gone", "type": "OrderPlaced", "attempts": 5}
+    broker.letters = [DeadLetter(id="1", error="no \u8336", **about)]
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, "cp1252", write_through=True))
+    monkeypatch.setattr(sys, "argv", ["app.messaging", "dead-letters"])
+
+    runpy.run_module("app.messaging", run_name="__main__")
+
+    assert b"no \\u8336" in printed.getvalue()
 
 
 def test_each_listener_has_a_subscription() -> None:
