@@ -65,9 +65,10 @@ Once the packages are there, cookiecutter-uv is ahead of our defaults with uv: t
 
 ## Brokers
 
-Events a second from `emit` to handled, on disk, one event in hand, beside plain FastStream (for PostgreSQL PgQueuer and
-procrastinate) and the broker's own client, which knows neither events nor attempts. The broker runs on the same
-{cores} cores. The last column is `emit` with BROKER_URL unset, beside a project without a broker: a time, so
+Events a second from `emit` to handled, on disk, one event in hand, beside plain FastStream and the broker's own client,
+which knows neither events nor attempts. FastStream has no PostgreSQL: the peers there are PgQueuer, with two in hand, as
+it accepts no fewer, and procrastinate. All three store with `synchronous_commit`, and take and delete each event on
+its own without it. The broker runs on the same {cores} cores. The last column is `emit` with BROKER_URL unset, beside a project without a broker: a time, so
 smaller is faster.
 
 {brokers}

@@ -33,6 +33,8 @@ CHOICES = [
     ("lesson/broker_compose.py", "broker", ["rabbitmq", "redis", "kafka"], "lesson/broker.py"),
     ("lesson/beyond.py", "broker", BROKERS, "lesson/beyond.py"),
     ("lesson/again.py", "broker", BROKERS, "lesson/again.py"),
+    ("lesson/instances.py", "broker", BROKERS, "lesson/instances.py"),
+    ("lesson/page/instances.js", "broker", BROKERS, "lesson/page/instances.js"),
     ("lesson", "lesson", LEARNING, "lesson"),  # after the files in it
     (".github/workflows/broker.yml", "broker", BROKERS, ".github/workflows/broker.yml"),
     ("app/messaging/broker_postgres.py", "broker", ["postgres"], "app/messaging/broker.py"),

