@@ -20,6 +20,11 @@ CHOICES: dict[str, list[str]] = {
     name: QUESTIONS[name] for name in ASKED if isinstance(QUESTIONS[name], list)
 }
 Answers = dict[str, str]
+WHO = {
+    f"GIT_{role}_{what}": value
+    for role in ("AUTHOR", "COMMITTER")
+    for what, value in (("NAME", "Test"), ("EMAIL", "test@example.org"))
+}
 
 
 def combinations(every: Iterable[Iterable[str]]) -> list[Answers]:
@@ -59,9 +64,8 @@ def commit(repository: Path, message: str = "All") -> Path:
     """Commit all that lies in `repository`, which becomes one if it isn't; return it."""
     succeed("git", "init", "--quiet", "--initial-branch=main", cwd=repository)
     succeed("git", "add", "--all", cwd=repository)
-    who = ("-c", "user.name=Test", "-c", "user.email=test@example.org")
     what = ("--allow-empty", "--quiet", f"--message={message}")
-    succeed("git", *who, "commit", *what, cwd=repository)
+    succeed("git", "commit", *what, cwd=repository, **WHO)
     return repository
 
 

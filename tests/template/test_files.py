@@ -25,7 +25,8 @@ def test_workflows_and_dependency_updates(folder: Path) -> None:
     conforms("dependabot", folder / ".github/dependabot.yml")
     options = ("--offline", "--persona=pedantic", "--no-progress")
     succeed("zizmor", *options, folder / ".github", cwd=TEMPLATE)
-    assert [path for path in workflows if "write" in path.read_text(encoding="utf-8")] == []
+    writing = [path.name for path in workflows if ": write" in path.read_text(encoding="utf-8")]
+    assert writing in ([], ["release.yml"])
 
 
 def test_what_containers_are_made_of(baked: Bake) -> None:

@@ -19,6 +19,7 @@ from app.bus import emit, on
 from app.database import SessionDep, transaction
 from app.events import IntegrationEvent, OrderPlaced
 from app.main import app
+from app.messaging import broker as adapter
 from app.messaging import delivery
 from app.messaging.settings import settings
 from app.models import Order
@@ -149,6 +150,97 @@ def test_in_this_process_a_listener_that_fails_rolls_the_order_back(run: Run) ->
         raise ValueError("broken")
 
     assert run(lambda: kept(ends_well)) == (False, 0)
+
+
+class Counted(IntegrationEvent):
+    """Something to handle."""
+
+    number: int
+
+
+heard: list[tuple[int, int]] = []
+repaired = asyncio.Event()
+
+
+async def counts(event: Counted) -> None:
+    heard.append((event.number, 0))
+
+
+async def fails(event: Counted) -> None:
+    heard.append((event.number, delivery.attempt_number.get()))
+    if not repaired.is_set():
+        raise ValueError("not repaired")
+
+
+async def all_handled() -> delivery.Backlog:
+    """Wait until no listener has an event to handle; return the backlog of the one that fails."""
+    async with asyncio.timeout(30):
+        while True:
+            found = await delivery.status()
+            if not any(each.waiting or each.in_hand for each in found.values()):
+                return found[f"Counted.{bus.name_of(fails)}"]
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.usefixtures("empty_bus")
+@pytest.mark.parametrize("run", ["postgres"], indirect=True)
+def test_listeners_of_one_event_fail_apart(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one of them can't handle becomes a dead letter, which can be replayed."""
+    monkeypatch.setenv("BROKER_MAX_ATTEMPTS", "2")
+    monkeypatch.setenv("BROKER_BACKOFF", "0.01")
+    monkeypatch.setattr(adapter, "LOOK_EVERY", 0.05)
+    heard.clear()
+    repaired.clear()
+    on(Counted)(counts)
+    on(Counted)(fails)
+    events = [Counted(number=number) for number in range(3)]
+
+    async def main() -> None:
+        await delivery.broker.ping()
+        async with messaging.consuming():
+            for event in events:
+                await emit(event)
+            assert await all_handled() == delivery.Backlog(dead_letters=3)
+            assert [number for number, attempt in heard if not attempt] == [0, 1, 2]
+            assert sorted(set(heard) - {(0, 0), (1, 0), (2, 0)}) == [
+                (number, attempt) for number in range(3) for attempt in (1, 2)
+            ]
+
+            places, letters = zip(*await delivery.broker.dead_letters(), strict=True)
+            assert {each.id for each in letters} == {each.id for each in events}
+            assert {(each.error, each.attempts, each.type) for each in letters} == {
+                ("ValueError: not repaired", 2, "Counted")
+            }
+            heard.clear()
+            repaired.set()
+            await delivery.broker.replay(places[0], letters[0])
+            assert await all_handled() == delivery.Backlog(dead_letters=2)
+            [(number, attempt)] = heard
+            assert (events[number].id, attempt) == (letters[0].id, 1)
+
+    run(main)
+
+
+@pytest.mark.usefixtures("empty_bus")
+@pytest.mark.parametrize("run", ["postgres"], indirect=True)
+def test_an_event_is_handled_at_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By NOTIFY, also from a transaction; not with the next look into the table."""
+    monkeypatch.setattr(adapter, "LOOK_EVERY", 0.05)
+    heard.clear()
+    on(Counted)(counts)
+
+    async def main() -> None:
+        async with messaging.consuming(), asyncio.timeout(30):
+            await asyncio.sleep(0.5)  # it listens
+            monkeypatch.setattr(adapter, "LOOK_EVERY", 60)
+            await asyncio.sleep(0.5)  # its last look is over
+            await emit(Counted(number=1))
+            async with transaction():
+                await emit(Counted(number=2))
+            while len(heard) < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    run(main)
 
 
 @pytest.mark.usefixtures("run")

@@ -39,6 +39,7 @@ async def main(command: str, ids: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # of any code page
     try:
         asyncio.run(main(**vars(parser.parse_args())))
     except (BrokerUnavailable, delivery.EventNotStored, ValueError) as error:
