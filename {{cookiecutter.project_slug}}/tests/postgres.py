@@ -7,11 +7,13 @@ import argparse
 import glob
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
@@ -101,24 +103,41 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=5432)
     parser.add_argument("--fresh", action="store_true", help="begin with an empty database")
     options = parser.parse_args()
+    for name in ("SIGTERM", "SIGHUP"):  # the second one if the terminal is closed
+        signal.signal(getattr(signal, name, signal.SIGTERM), signal.default_int_handler)
     folder = FOLDER
     if USER and not _open_to_all(folder):
-        folder = Path(tempfile.gettempdir(), f"{FOLDER.parent.name}-postgres")
-    if options.fresh and folder.exists():
-        shutil.rmtree(folder)
+        number = zlib.crc32(os.fsencode(folder))  # another project may have the same name
+        folder = Path(tempfile.gettempdir(), f"{folder.parent.name}-{number:x}-postgres")
+    if running := _running(folder):
+        sys.exit(f"This project's PostgreSQL runs already, {running}")
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", options.port)) == 0:
             sys.exit(f"Port {options.port} is in use. Choose another one with --port.")
+    if options.fresh and folder.exists():
+        shutil.rmtree(folder)
     try:
         with suppress(KeyboardInterrupt), serving(folder, options.port) as server:
-            print(f"BROKER_URL=postgresql://postgres@127.0.0.1:{options.port}/postgres")
-            print(f"Its data is in {folder}. Ctrl+C stops it.", flush=True)
-            with suppress(KeyboardInterrupt):  # the server gets Ctrl+C as well
+            with suppress(KeyboardInterrupt, BrokenPipeError):  # nobody reads what it prints
+                print(f"BROKER_URL=postgresql://postgres@127.0.0.1:{options.port}/postgres")
+                print(f"Its data is in {folder}. Ctrl+C stops it.", flush=True)
                 server.wait()
-            if server.wait():
+            if os.name == "posix":  # else Ctrl+C is all there is, and the server gets it as well
+                server.send_signal(signal.SIGINT)  # which waits for nobody
+            if server.wait() not in (0, -signal.SIGINT):
                 raise OSError(f"PostgreSQL has stopped (status {server.returncode}).")
     except OSError as error:
         sys.exit(str(error))
+
+
+def _running(folder: Path) -> str:
+    """Return which server has `folder` already, if one does."""
+    with suppress(OSError, ValueError):
+        lines = (folder / "postmaster.pid").read_text(encoding="utf-8").splitlines()
+        if answers(int(lines[3])):
+            url = f"BROKER_URL=postgresql://postgres@127.0.0.1:{lines[3]}/postgres"
+            return f"as process {lines[0]}: {url}"
+    return ""
 
 
 if __name__ == "__main__":

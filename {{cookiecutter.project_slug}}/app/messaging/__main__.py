@@ -10,7 +10,7 @@ from app.messaging.settings import EXAMPLE_URL, BrokerUnavailable
 
 parser = argparse.ArgumentParser("python -m app.messaging", description="What the broker has.")
 parser.add_argument("command", choices=["dead-letters", "replay", "status"])
-parser.add_argument("ids", metavar="ID", nargs="*", help="of the dead letters to replay; none: all")
+parser.add_argument("ids", metavar="ID", nargs="*", help="of dead letters; none: all")
 
 
 async def main(command: str, ids: list[str]) -> None:
@@ -22,20 +22,19 @@ async def main(command: str, ids: list[str]) -> None:
                 said = (f"{key}: {'-' if value is None else value}" for key, value in backlog)
                 print(name, *said, sep="  ")
             return
-        letters, replayed = await broker.dead_letters(), 0
+        letters = [each for each in await broker.dead_letters() if not ids or each[1].id in ids]
         if unknown := set(ids) - {each.id for _, each in letters}:
             sys.exit(f"Nothing was replayed: no dead letter has the id {', '.join(unknown)}.")
-        known = {each.name for each in delivery.subscriptions()}
+        known, replayed = {each.name for each in delivery.subscriptions()}, 0
         for place, each in letters:
             if command == "dead-letters":
                 print(each.id, each.listener, f"{each.time:%Y-%m-%dT%H:%M:%S%z}", end="  ")
                 print(f"attempts: {each.attempts}\n    {each.error}")
-            elif not ids or each.id in ids:
-                if each.listener in known:
-                    await broker.replay(place, each)
-                    replayed += 1
-                else:
-                    print(f"{each.id} stays: there's no listener {each.listener} any more.")
+            elif each.listener in known:
+                await broker.replay(place, each)
+                replayed += 1
+            else:
+                print(f"{each.id} stays: there's no listener {each.listener} any more.")
         print(f"Replayed: {replayed}" if command == "replay" else f"Dead letters: {len(letters)}")
 
 

@@ -179,14 +179,12 @@ class Broker:
                     found.pop(record.key, None)
                     if record.value is not None:  # else it was replayed
                         header = dict(record.headers)["dead-letter"]
-                        letter = DeadLetter(**from_json(header), document=record.value)
-                        found[record.key] = letter
+                        found[record.key] = DeadLetter(**from_json(header), document=record.value)
         return list(found.items())
 
     async def replay(self, place: bytes, letter: DeadLetter) -> None:
-        await self.send(
-            _topic(f"{letter.listener}.retry"), letter.document, None, 0
-        )  # it failed no time yet
+        again = _topic(f"{letter.listener}.retry")
+        await self.send(again, letter.document, None, 0)  # it failed no time yet
         await self.send(DEAD_LETTERS, None, place, 0)
 
 
@@ -264,7 +262,7 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
         self.partitions, self.places = [], {}
         if places:
             with suppress(CommitFailedError, IllegalStateError):  # somebody else has them
-                await self.consumer.commit(places)
+                await self._commit(places)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Serve each partition, from where the owner before was."""
@@ -289,7 +287,19 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
         async with self.committing:
             if at in self.places:  # else another partition's request had it
                 places, self.places = self.places, {}
-                await self.consumer.commit(places)
+                await self._commit(places)
+
+    async def _commit(self, places: dict[TopicPartition, tuple[int, str]]) -> None:
+        # If aiokafka's commit is cancelled, it goes on, and fails with a stack that nobody can catch.
+        task = asyncio.create_task(self.consumer.commit(places))
+        task.add_done_callback(self._committed)
+        await asyncio.wait([task])
+        task.result()
+
+    def _committed(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            said = "%s: Kafka has not noted how far it is (%s); what was in hand comes again."
+            log.warning(said, self.subscription.name, type(error).__name__)
 
 
 class _Partition:

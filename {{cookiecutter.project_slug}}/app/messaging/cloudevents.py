@@ -54,9 +54,8 @@ def decode(document: bytes, event_type: type[IntegrationEvent]) -> tuple[Any, di
         wrong = error.errors(include_url=False, include_context=False, include_input=False)
         said = ((".".join(map(str, each["loc"])) or "document", each["msg"]) for each in wrong)
         raise ValueError("; ".join(map(": ".join, said))) from None
-    trace = {"traceparent": read.traceparent, "tracestate": read.tracestate}
-    event = read.data.model_copy(update={"id": read.id, "time": read.time})
-    return event, {name: value for name, value in trace.items() if isinstance(value, str)}
+    trace = {name: value for name, value in read if "trace" in name and isinstance(value, str)}
+    return read.data.model_copy(update={"id": read.id, "time": read.time}), trace
 
 
 def id_of(document: bytes) -> str:

@@ -27,13 +27,11 @@ async def refuse(request: Request, error: Exception) -> JSONResponse:
 @router.get("/health")
 async def health(verbose: bool = False) -> dict[str, Any]:
     """Say whether the broker is there, and, with ?verbose=1, what each listener has to do."""
-    answer: dict[str, Any] = {"status": "ok"}
     try:
-        if delivery.broker:
+        if broker := delivery.broker:
             async with asyncio.timeout(2):
-                await delivery.broker.ping()
-            if verbose:
-                answer["listeners"] = await delivery.status()
+                await broker.ping()
+        more = {"listeners": await delivery.status()} if broker and verbose else {}
     except Exception as error:
         raise delivery.EventNotStored(repr(error)) from error
-    return answer
+    return {"status": "ok", **more}
