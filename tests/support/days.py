@@ -52,7 +52,8 @@ class Day:
     def block(self, step: str, beginning: str | tuple[str, ...]) -> str:
         """Return the next block of a step that begins like this, or once more the last one."""
         found = [block for block in self.blocks[step] if block.startswith(beginning)]
-        block = next((block for block in found if (step, block) in self.unplayed), found[-1])
+        unplayed = (each for each in found if (step, each) in self.unplayed)
+        block: str = next(unplayed, found[-1])
         self.unplayed.discard((step, block))
         return block
 
