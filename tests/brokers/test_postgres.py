@@ -193,3 +193,8 @@ def test_a_url_as_libpq_prints_it(own: Postgres, serve: Serve) -> None:
         service = prepared(serve(url))
         assert service.start().post("/orders", TEA)[0] == 201
         assert service.command("status").returncode == 0
+
+
+def test_a_new_migration_is_as_ruff_has_it(stored: Service) -> None:
+    stored.run("-m", "alembic", "revision", "--autogenerate", "--message", "new")
+    assert "3 files already" in stored.run("-m", "ruff", "format", "--check", "migrations").stdout
