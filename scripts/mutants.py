@@ -40,6 +40,8 @@ also_copy =
 pytest_add_cli_args_test_selection =
     --deselect={left_out}
 process_isolation = forkserver
+timeout_multiplier = 4
+timeout_constant = 4
 use_git_change_detection = false
 """
 
