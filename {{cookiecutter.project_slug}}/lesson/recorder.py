@@ -275,7 +275,7 @@ class Recorder(bus.Middleware):
             self.calls[now.listener] += 1
         self._rows.append(now.row())
         self.ended += 1
-        if is_long := len(self._rows) == MOST:
+        if is_long := len(self._rows) >= MOST:
             last = {(each["type"], each["listener"]): each for each in self._rows[:-RECENT]}
             self._rows[:-RECENT] = last.values()
         try:  # at once, so that kill -9 loses none that ended
