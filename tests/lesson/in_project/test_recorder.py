@@ -133,8 +133,8 @@ def test_row_2_is_what_a_route_of_the_app_answered(client: TestClient) -> None:
 
 
 def test_memory_and_file_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder, "MOST", 25)
-    monkeypatch.setattr(recorder, "RECENT", 24)
+    monkeypatch.setattr(recorder, "LINES", 25)
+    monkeypatch.setattr(recorder, "RECENT", 20)
     url = "http://127.0.0.1:8000"
     with TestClient(Watched(inner, tmp_path), base_url=url) as client:
         client.get("/")
@@ -144,13 +144,13 @@ def test_memory_and_file_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyP
         with client.websocket_connect("ws://127.0.0.1:8000/lesson/live") as live:
             counted = live.receive_json()["calls"]
 
-    assert 24 <= len(kept) < 30
+    assert 22 <= len(kept) < 25
     assert [kept[0]["type"], kept[1]["detail"]] == ["Startup", "GET /"]  # the last ones of each
     assert kept[-1]["sequence"] == 122
     names = "place_order", "send_receipt"
     assert [counted[f"app.handlers.orders.{name}"] for name in names] == [60, 60]
     [file] = tmp_path.glob("*.jsonl")
-    assert len(file.read_text(encoding="utf-8").splitlines()) < 30
+    assert len(file.read_text(encoding="utf-8").splitlines()) <= 25
 
 
 def test_a_torn_line_is_survived(tmp_path: Path) -> None:
