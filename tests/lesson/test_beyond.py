@@ -1,150 +1,187 @@
 """The second day: BEYOND.md is played, as a learner types it, and each thing it says is looked for."""
 
 import re
-import shlex
-import shutil
-import signal
-import socket
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import datetime
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
+from itertools import pairwise
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
 
+from support.brokers import StartBroker
 from support.cases import cases
-from support.pages import audit, shows
-from support.processes import Process, Server, free_port, run, succeed
+from support.days import ENDED, ORDERS, WITH_WHEEL, Day
+from support.pages import audit
+from support.processes import succeed, until
 from support.projects import Bake, Project
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-BROKERS = ("postgres", "nats", "rabbitmq", "redis", "kafka")
-WITH_WHEEL = ("nats", "postgres")  # their servers come from PyPI
-POSIX = pytest.mark.skipif(sys.platform == "win32", reason="it sends signals")
-ORDERS = "app/handlers/orders.py"
+BROKERS = (*WITH_WHEEL, "rabbitmq", "redis", "kafka")
 LEARNERS = cases(__file__, "receipts")
-
-
-class Day:
-    """A learner with BEYOND.md, on ports that are free, with a terminal for each program."""
-
-    def __init__(self, project: Project, broker: str, folder: Path) -> None:
-        self.project = project
-        self.folder = folder
-        self.orders = project.read(ORDERS)
-        self.terminals: list[Process] = []
-        port, self.ports = free_port(), (free_port(), free_port())
-        text = project.read("BEYOND.md")
-        for old, new in (("8001", self.ports[0]), ("8002", self.ports[1])):
-            text = text.replace(f":{old}", f":{new}").replace(f"--port {old}", f"--port {new}")
-        text = text.replace({"nats": ":4222", "postgres": ":5432"}[broker], f":{port}")
-        self.text = text.replace("-m lesson broker\n", f"-m lesson broker --port {port}\n")
-        self.unplayed = self.steps()
-        self.order = self.unplayed["3"][0]
-
-    def steps(self) -> dict[str, list[str]]:
-        """Return the blocks of each step, in order."""
-        parts = re.split(r"^## ", self.text, flags=re.MULTILINE)
-        found = {part[0]: re.findall(r"^```\w+\n(.*?)^```", part, re.M | re.S) for part in parts}
-        return {number: blocks for number, blocks in found.items() if blocks}
-
-    def block(self, step: str, beginning: str) -> str:
-        """Take the next block of a step; it must begin like this."""
-        block = self.unplayed[step].pop(0)
-        assert block.startswith(beginning), block
-        return block.strip()
-
-    def command(self, line: str) -> tuple[list[str], dict[str, str]]:
-        """Return a command as the project's environment has it, and what .env adds."""
-        words = shlex.split(line)
-        assert words[:2] == ["uv", "run"], line
-        variables = {}
-        if words[2] == "--env-file":
-            lines = self.project.read(words[3]).splitlines()
-            variables = dict(each.split("=", 1) for each in lines)
-        program, *arguments = words[4 if variables else 2 :]
-        return [str(self.project.python.with_name(program)), *arguments], variables
-
-    def types(self, step: str, beginning: str = "uv run") -> str:
-        """Type a command of the page, which must succeed; return what it prints."""
-        command, variables = self.command(self.block(step, beginning))
-        return succeed(*command, cwd=self.project.path, **self.plain(variables))
-
-    def opens(self, step: str) -> Process:
-        """Type a command of the page in a terminal of its own, where it goes on."""
-        command, variables = self.command(self.block(step, "uv run"))
-        terminal = Process(*command, cwd=self.project.path, **self.plain(variables))
-        self.terminals.append(terminal)
-        return terminal.start()
-
-    def plain(self, variables: dict[str, str]) -> dict[str, str]:
-        unset = {"BROKER_URL": ""} if not variables else {}
-        return {"PYTHONUTF8": "1", "TMPDIR": str(self.folder), **unset, **variables}
-
-    def writes(self, step: str, file: str) -> None:
-        self.project.write(file, f"{self.block(step, '')}\n")
-
-    def starts_broker(self) -> Process:
-        broker = self.opens("0" if self.unplayed["0"] else "5")
-        broker.until(lambda: "BROKER_URL=" in broker.output())
-        return broker
-
-    def begins(self) -> tuple[Process, list[Server]]:
-        """Play step 0; return the broker and the two instances."""
-        broker = self.starts_broker()
-        self.writes("0", ".env")
-        assert self.project.read(".env").splitlines()[0] in broker.output()
-        if "alembic" in self.text:
-            self.types("0", "uv run --env-file .env alembic")
-        instances = []
-        for port in self.ports:
-            terminal = self.opens("0")
-            instance = Server(cwd=self.project.path)  # to ask it; the terminal runs it
-            instance.port, instance.url, instance.process = (
-                port,
-                f"http://127.0.0.1:{port}",
-                terminal.process,
-            )
-            instance.files = terminal.files
-            instances.append(instance)
-        for each in instances:
-            each.until(lambda each=each: each.request("GET", "/lesson")[0] == 200)  # type: ignore[misc]
-        return broker, instances
-
-    def closes(self) -> None:
-        for terminal in self.terminals:
-            terminal.close()
+# What Windows types, for each command of the page that's another one there.
+WINDOWS = {"kill -9 12345\n": "taskkill /PID 12345 /F\n"}
 
 
 @pytest.fixture
-def day(bake: Bake) -> Iterator[Callable[[str], Day]]:
-    """Makes a learner's day; whatever still runs afterwards is killed."""
-    days: list[Day] = []
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o777)  # PostgreSQL runs as another user if we're root
+def day(bake: Bake, broker: StartBroker) -> Iterator[Callable[[str], Day]]:
+    """Makes a learner's day, with exercises 4 and 5 done; kills what still runs afterwards."""
+    with ExitStack() as stack:
 
-    def make(broker: str) -> Day:
-        project = bake(lesson="student", broker=broker, project_slug=f"day-{uuid4().hex[:8]}")
-        days.append(Day(project, broker, folder))
-        return days[-1]
+        def make(name: str) -> Day:
+            project = bake(lesson="student", broker=name, project_slug=f"day-{uuid4().hex[:8]}")
+            made = Day(project, name, broker)
+            stack.callback(made.closes)
+            solve(project, "a set", made.orders)
+            made.begins()
+            return made
 
-    yield make
-    for each in days:
-        each.closes()
-    shutil.rmtree(folder, ignore_errors=True)
+        yield make
 
 
-def rows(instance: Server, listener: str) -> list[dict[str, Any]]:
-    """Return what the instances' table has of a listener, oldest first."""
-    found = instance.get("/lesson/instances") or []
-    return [row for row in found if row["listener"].endswith(f".{listener}")]
+# The steps, as functions of the day. Step 0 is played by Day.begins.
+
+
+def share(day: Day) -> None:
+    both: set[str] = set()
+    while len(both) < 2:
+        assert day.broker == "kafka" or not both  # there one may get all: "place them again"
+        count = len(both and day.rows("send_receipt")) + len(day.orders_of("1"))
+        until(lambda: len(day.rows("send_receipt")) == count)  # noqa: B023
+        both = {row["process"] for row in day.rows("send_receipt")}
+    for process in both:
+        day.shows("#handled", f"process {process}")
+
+
+def kill(day: Day) -> None:
+    day.saves("2", "app/handlers/parcels.py", "import")
+    day.orders_of("2")
+    [packing] = until(lambda: re.findall(r"Process (\d+) packs", day.printed()))
+    other = int(packing in day.instances[0].output())
+    succeed(*day.block("2", "kill").replace("12345", packing).split(), cwd=day.folder)
+    day.block("2", "taskkill")
+    until(lambda: " packs a parcel" in day.instances[other].output())
+    assert [row["attempt"] for row in until(lambda: day.rows("pack_parcel", other))] == [2]
+    day.page.goto(f"{day.instances[other].url}/lesson")
+    day.shows("#handled tr:has-text('pack_parcel')", "2")
+    audit(day.page)
+    with day.reloaded():
+        (day.project.path / "app/handlers/parcels.py").unlink()
+    day.page.goto(f"{day.instances[0].url}/lesson")
+
+
+def twice(day: Day) -> None:
+    assert receipts_of_one_order(day) == 2
+    with day.reloaded():
+        solve(day.project, "sqlite", day.orders)
+    said = day.types("3", "uv run python -m lesson check")
+    assert len(re.findall(r"exercise[67] .+\n +Right: ", said)) == 2, said
+    assert receipts_of_one_order(day) == 1
+
+
+def receipts_of_one_order(day: Day) -> int:
+    """Let an order come to both instances, as the page says; return how many receipts it has."""
+    order, two = "", day.instances[1]
+    while not order or (day.broker == "kafka" and order not in two.output()):
+        [order] = day.orders_of("3")
+        until(lambda: order in day.printed())  # noqa: B023
+    row = day.page.locator("#log tr", has_text=order).filter(has_text="Published to the broker")
+    button = row.first.get_by_role("button", name="again")
+
+    def came(again: bool = True) -> list[str]:
+        if again:
+            button.click()
+            day.page.wait_for_timeout(500)
+        return [row["process"] for row in day.rows("send_receipt") if order in str(row["fields"])]
+
+    if day.broker == "kafka":  # which sends one order's events to one instance
+        assert len(set(until(lambda: (found := came())[3:] and found))) == 1
+        assert two.stop(group=True) in ENDED
+    until(lambda: len(set(came())) == 2)
+    if day.broker == "kafka":
+        day.starts("3", two)
+    return day.printed().count(f"Receipt for order {order}")
+
+
+def fails(day: Day) -> None:
+    command = "uv run --env-file .env python -m app.messaging"
+    day.saves("4", "app/handlers/labels.py", "from app")
+    day.orders_of("4")
+    until(lambda: [row["attempt"] for row in day.rows("print_label")] == [1, 2, 3, 4, 5])
+    day.shows("#letters", "1 dead letter: print_label gave up after 5 attempts: Fails: RuntimeErr")
+    until(lambda: day.types("4", f"{command} dead-letters").endswith("left\nDead letters: 1\n"))
+    before = day.printed().count("Receipt")
+    day.saves("4", "app/handlers/labels.py", "import")
+    assert day.types("4", f"{command} replay") == "Replayed: 1\n"
+    until(lambda: day.labels() == ["1"])
+    day.shows("#handled tr:has-text('print_label')", "Label 1 printed")
+    day.shows("#letters", "None")
+    assert day.printed().count("Receipt") == before
+
+
+def away(day: Day) -> None:
+    day.stops_broker()
+    assert day.types("5", "uv run python -c") == "503 5\n"
+    day.starts_broker("5")
+    until(lambda: day.instances[0].request("GET", "/health")[0] == 200)
+    assert day.types("5", "uv run python -c") == "201 None\n"
+    until(lambda: "2" in day.labels())
+
+
+def overtake(day: Day) -> None:
+    def printed() -> list[str]:
+        count = len(day.labels()) + len(day.orders_of("6"))
+        return until(lambda: (labels := day.labels())[count - 1 :] and labels)[-6:]
+
+    assert printed() != list("123456")
+    if day.broker != "kafka":  # which keeps the order of one key alone
+        assert day.instances[1].stop(group=True) in ENDED
+        assert printed() == list("123456")
+
+
+def between(day: Day) -> None:
+    day.saves("7", "app/handlers/two_steps.py", "from")
+    before = len(day.rows("send_receipt"))
+    said = [tuple(map(int, each.split())) for each in day.types("7", "uv run").splitlines()]
+    saved = said[0][0]
+    one_step = [(saved, 500, saved)] if day.broker == "postgres" else []
+    assert said == [*one_step, (saved, 500, saved + 1)]
+    assert len(day.rows("send_receipt")) == before
+
+
+STEPS = (share, kill, twice, fails, away, overtake, between)
+
+
+@pytest.mark.brokers
+@pytest.mark.browser
+@pytest.mark.skipif(sys.platform == "win32", reason="it sends signals")
+@pytest.mark.parametrize("name", BROKERS)
+def test_the_whole_day(day: Callable[[str], Day], browser: "Browser", name: str) -> None:
+    today = day(name)
+    today.page = browser.new_page(reduced_motion="reduce")
+    today.page.goto(f"{today.instances[0].url}/lesson")
+    for number, step in enumerate(STEPS, 1):
+        today.shows("#next", f"Step {number} of BEYOND.md: ")
+        step(today)
+    today.shows("#next", "You've seen every step")
+    audit(today.page)
+    today.page.close()
+    assert not today.unplayed  # nothing on the page wasn't played
+    assert today.instances[0].stop(group=True) in ENDED
+
+
+@pytest.mark.brokers
+@pytest.mark.parametrize("name", WITH_WHEEL)
+def test_the_part_without_signals(day: Callable[[str], Day], name: str) -> None:
+    today = day(name)
+    for step in (share, fails, between):
+        step(today)
+
+
+# The exercises
 
 
 def solve(project: Project, name: str, given: str) -> None:
@@ -194,195 +231,7 @@ def test_the_solution_has_them_solved(baked: Bake, broker: str) -> None:
     assert list(found)[-2:] == ["exercise6", "exercise7"]
 
 
-@POSIX
-@pytest.mark.brokers
-@pytest.mark.browser
-@pytest.mark.parametrize("name", WITH_WHEEL)
-def test_the_whole_day(day: Callable[[str], Day], browser: "Browser", name: str) -> None:
-    today = day(name)
-    solve(today.project, "a set", today.orders)
-    broker, (one, two) = today.begins()
-    page = browser.new_page(reduced_motion="reduce")
-    page.goto(f"{one.url}/lesson")
-    shows(page, "#next", "Step 1 of BEYOND.md: Two instances share the work")
-
-    # 1. Two instances share the work
-    assert today.types("1").count("order_id") == 6
-    one.until(lambda: len(rows(one, "send_receipt")) == 6)
-    both = {row["process"] for row in rows(one, "send_receipt")}
-    assert len(both) == 2
-    for process in both:
-        shows(page, "#handled", f"process {process}")
-    shows(page, "#next", "Step 2 of BEYOND.md")
-
-    # 2. Kill one in the middle of an order
-    with reloaded(one, two):
-        today.writes("2", "app/handlers/parcels.py")
-    today.types("2")
-    packing = one.until(lambda: re.findall(r"Process (\d+) packs", one.output() + two.output()))
-    kill = today.block("2", "kill -9").replace("12345", packing[0])
-    subprocess.run(shlex.split(kill), check=True)
-    survivor = two if packing[0] in one.output() else one
-    survivor.until(lambda: f"Process {packing[0]}" not in survivor.output())
-    survivor.until(lambda: " packs a parcel" in survivor.output(), 30)
-    [row] = survivor.until(lambda: rows(survivor, "pack_parcel"), 40)
-    assert row["attempt"] == 2
-    page.goto(f"{survivor.url}/lesson")
-    shows(page, "#handled tr:has-text('pack_parcel')", "2")
-    shows(page, "#next", "Step 3 of BEYOND.md")
-    audit(page)
-    with reloaded(one, two):
-        (today.project.path / "app/handlers/parcels.py").unlink()
-
-    # 3. The same order twice
-    page.goto(f"{one.url}/lesson")
-    order = re.findall(r"'order_id': '(.+?)'", today.types("3"))[0]
-    again(published_of(page, order), lambda: all(order in each.output() for each in (one, two)))
-    assert f"{one.output()}{two.output()}".count(f"Receipt for order {order}") == 2
-    with reloaded(one, two):
-        solve(today.project, "sqlite", today.orders)
-    said = today.types("3")
-    assert re.search(r"\[.\] exercise6 .+\n +Right: ", said), said
-    assert re.search(r"\[.\] exercise7 .+\n +Right: ", said), said
-    today.unplayed["3"].insert(0, today.order)
-    order = re.findall(r"'order_id': '(.+?)'", today.types("3"))[0]
-    again(published_of(page, order), lambda: "sent already" in str(rows(one, "send_receipt")))
-    assert f"{one.output()}{two.output()}".count(f"Receipt for order {order}") == 1
-    shows_soon(page, "#next", "Step 4 of BEYOND.md")
-
-    # 4. A listener that always fails
-    with reloaded(one, two):
-        today.writes("4", "app/handlers/labels.py")
-    today.types("4")
-    shows_soon(page, "#letters", "1 dead letter: print_label gave up")
-    shows(page, "#letters", "after 5 attempts: Fails: RuntimeError: There are no labels left")
-    failed = [row for row in rows(one, "print_label") if row["failed"]]
-    assert [row["attempt"] for row in failed] == [1, 2, 3, 4, 5]
-    listed = today.types("4", "uv run --env-file .env python -m app.messaging dead-letters")
-    assert "There are no labels left" in listed
-    assert listed.endswith("Dead letters: 1\n")
-    before = one.output().count("Receipt") + two.output().count("Receipt")
-    with reloaded(one, two):
-        today.writes("4", "app/handlers/labels.py")
-    assert (
-        today.types("4", "uv run --env-file .env python -m app.messaging replay") == "Replayed: 1\n"
-    )
-    shows(page, "#handled tr:has-text('print_label')", "Label 1 printed")
-    shows(page, "#letters", "None")
-    assert one.output().count("Receipt") + two.output().count("Receipt") == before
-    shows(page, "#next", "Step 5 of BEYOND.md")
-
-    # 5. The broker goes away
-    assert broker.stop(group=True) == 0, broker
-    assert "Traceback" not in str(broker)
-    assert today.types("5") == "503 5\n"
-    broker = today.starts_broker()
-    one.until(lambda: one.request("GET", "/health")[0] == 200)
-    assert one.post("/orders", {"item": "tea", "quantity": 2})[0] == 201
-    shows_soon(page, "#next", "Step 7 of BEYOND.md")
-
-    # 6. Which order is kept
-    one.until(lambda: "Label 2 printed" in outputs(one))
-    count = len(outputs(one))
-    today.unplayed["6"] *= 2
-    today.types("6")
-    one.until(lambda: len(outputs(one)) == count + 6)
-    assert outputs(one)[-6:] != [f"Label {number} printed" for number in range(1, 7)]
-    assert two.stop(group=True) in (0, 130, -signal.SIGINT), two
-    today.types("6")
-    one.until(lambda: len(outputs(one)) == count + 12)
-    assert outputs(one)[-6:] == [f"Label {number} printed" for number in range(1, 7)]
-
-    # 7. Between "save" and "emit"
-    between(today, one, name)
-    shows_soon(page, "#next", "You've seen every step")
-    audit(page)
-    page.close()
-    assert not any(today.unplayed.values()), today.unplayed  # nothing on the page wasn't played
-    assert one.stop(group=True) in (0, 130, -signal.SIGINT), one
-    assert broker.stop(group=True) == 0, broker
-
-
-@pytest.mark.brokers
-@pytest.mark.parametrize("name", WITH_WHEEL)
-def test_the_part_without_signals(day: Callable[[str], Day], name: str) -> None:
-    today = day(name)
-    _, (one, two) = today.begins()
-    today.types("1")
-    one.until(lambda: {row["process"] for row in rows(one, "send_receipt")}, 20)
-    with reloaded(one, two):
-        today.writes("4", "app/handlers/labels.py")
-    today.types("4")
-    dead_letters = today.block("4", "uv run")
-    command, variables = today.command(dead_letters)
-    one.until(
-        lambda: (
-            "Dead letters: 1\n"
-            in run(*command, cwd=today.project.path, **today.plain(variables)).stdout
-        )
-    )
-    with reloaded(one, two):
-        today.writes("4", "app/handlers/labels.py")
-    assert today.types("4") == "Replayed: 1\n"
-    one.until(lambda: "Label 1 printed" in outputs(one))
-    between(today, one, name)
-
-
-def published_of(page: Any, order: str) -> Any:
-    """Return the row of an order's event, where it was published."""
-    return page.locator("#log tr", has_text=order).filter(has_text="Published to the broker").first
-
-
-def again(row: Any, enough: Callable[[], bool]) -> None:
-    """Press a row's button until it's enough."""
-    for _ in range(20):
-        row.get_by_role("button", name="again").click()
-        row.page.wait_for_timeout(500)
-        if enough():
-            return
-    raise AssertionError(row.inner_text())
-
-
-def shows_soon(page: Any, selector: str, text: str) -> None:
-    from playwright.sync_api import expect
-
-    expect(page.locator(selector)).to_contain_text(text, timeout=40_000)
-
-
-@contextmanager
-def reloaded(*instances: Server) -> Iterator[None]:
-    """Wait until the instances use the file that the block saves."""
-
-    def starts(each: Server) -> int:
-        return each.output().count("App is starting")
-
-    before = [starts(each) for each in instances]
-    yield
-    for each, count in zip(instances, before, strict=True):
-        each.until(lambda each=each, count=count: starts(each) > count)  # type: ignore[misc]
-        each.until(lambda each=each: each.request("GET", "/health")[0] == 200)  # type: ignore[misc]
-
-
-def outputs(instance: Server) -> list[str]:
-    """Return what print_label returned, but for the time, in the order in which it was done."""
-
-    def done(row: dict[str, Any]) -> float:
-        return datetime.fromisoformat(row["time"]).timestamp() + float(row["duration"])
-
-    found = sorted(rows(instance, "print_label"), key=done)
-    return [row["value"].partition(" at ")[0] for row in found]
-
-
-def between(today: Day, one: Server, name: str) -> None:
-    """Play step 7: what two steps save is lost to everybody else."""
-    with reloaded(one):
-        today.writes("7", "app/handlers/two_steps.py")
-    before = len(rows(one, "send_receipt"))
-    said = [tuple(map(int, line.split())) for line in today.types("7").splitlines()]
-    first = said[0][0]
-    saved = [(first, 500), (first, 500), (first + 1, 404)]
-    assert said == (saved if name == "postgres" else saved[1:])
-    assert len(rows(one, "send_receipt")) == before
+# What each project has
 
 
 @pytest.mark.parametrize("broker", BROKERS)
@@ -396,9 +245,15 @@ def test_the_page_of_each_broker_is_whole(baked: Bake, broker: str) -> None:
             assert part in step, step[:60]
     for link in re.findall(r"\]\((?!http)(.+?)\)", text):
         assert (project.path / link).is_file(), link
-    for number, code in enumerate(re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)):
-        project_file = f"app/handlers/excerpt_{number}.py"
-        compile(code, project_file, "exec")
+    blocks = re.findall(r"^```(\w+)\n(.*?)^```", text, re.M | re.S)
+    for (language, block), (_, following) in pairwise([*blocks, ("", "")]):
+        if language == "python":
+            compile(block, "excerpt.py", "exec")
+        if language == "sh" and WINDOWS.get(block) != following:
+            for line in block.splitlines():  # every shell of Windows takes it as it is
+                assert re.fullmatch(
+                    r'(uv run|git|docker compose)( [\w./-]+| "[^"$`%\\\\]+")+', line
+                )
     url = re.findall(r"^BROKER_URL=(.+)$", text, re.MULTILINE)[0]
     assert url.partition("://")[0] in project.read("app/messaging/settings.py")
     assert "[BEYOND.md](BEYOND.md)" in project.read("TUTORIAL.md")
@@ -416,18 +271,6 @@ def test_a_broker_in_a_container_is_one_line_to_type(baked: Bake, broker: str) -
         assert ("--volumes" in done.stdout) == bool(options)
         [url] = re.findall(r"^BROKER_URL=.+$", done.stdout, re.MULTILINE)
         assert url in project.read("BEYOND.md")
-
-
-@pytest.mark.parametrize("name", WITH_WHEEL)
-def test_a_port_in_use_is_named(baked: Bake, name: str) -> None:
-    project = baked(lesson="student", broker=name)
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        done = project.run("-m", "lesson", "broker", "--port", str(port))
-    assert done.returncode == 1
-    assert done.stderr.strip() == f"Port {port} is in use. Choose another one with --port."
 
 
 def test_without_a_broker_it_is_one_command_away(baked: Bake) -> None:

@@ -3,11 +3,13 @@
 All of it is read from what the instances on this machine recorded.
 """
 
+import itertools
 import json
 import re
 import time
 from collections import defaultdict
 from contextlib import suppress
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -42,6 +44,7 @@ def _look(recorder: Recorder, second: int) -> dict[str, Any]:
         "3": _one_receipt(deliveries),
         "4": len(letters) < len(given_up),  # replayed
         "5": any(row["handler_output"].startswith("Returns 503") for row in requests),
+        "6": _overtakes([row for row in rows if str(row["listener"]).endswith(".print_label")]),
         "7": any(row["failed"] and "/two-steps" in row["detail"] for row in requests),
     }
     if new := {step for step, is_seen in now.items() if is_seen} - seen:
@@ -64,11 +67,22 @@ def _came_again(deliveries: list[Row]) -> bool:
 
 
 def _one_receipt(deliveries: dict[tuple[str, str], list[Row]]) -> bool:
-    """Say whether an order came to send_receipt twice and only the first one printed it."""
-    printed: dict[str, list[bool]] = defaultdict(list)
+    """Say whether an order came to send_receipt in two processes and one receipt was printed."""
+    came: dict[str, list[tuple[str, bool]]] = defaultdict(list)
     for (listener, _), rows in deliveries.items():
         for row in rows:
             if listener.endswith(".send_receipt") and not row["failed"]:
                 order = str((row["fields"] or {}).get("order_id"))
-                printed[order].append(order in row["handler_output"])
-    return any(len(each) > 1 and each.count(True) == 1 for each in printed.values())
+                came[order].append((row["run"], order in row["handler_output"]))
+    return any(
+        len({run for run, _ in each}) > 1 and sum(printed for _, printed in each) == 1
+        for each in came.values()
+    )
+
+
+def _overtakes(rows: list[Row]) -> bool:
+    """Say whether one instance was done with an event while another one had an earlier in hand."""
+    times = [(datetime.fromisoformat(row["time"]).timestamp(), row) for row in rows]
+    spans = [(begin, begin + row["duration"], row["run"]) for begin, row in times]
+    pairs = itertools.permutations(spans, 2)
+    return any(a[0] < b[0] and b[1] < a[1] and a[2] != b[2] for a, b in pairs)

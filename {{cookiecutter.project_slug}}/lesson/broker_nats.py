@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 from lesson.course import ROOT
 
 FOLDER = ROOT / ".nats"  # git ignores it
+RUNNING = FOLDER / "running"  # the server that has the folder: its process and URL
 
 
 def serve(fresh: bool, port: int) -> None:
@@ -20,23 +22,32 @@ def serve(fresh: bool, port: int) -> None:
     program = shutil.which("nats-server", path=path)
     if program is None:
         sys.exit("There's no nats-server: install what the tests need (see README.md).")
+    running = RUNNING.read_text(encoding="utf-8") if RUNNING.exists() else ""
+    if running and answers(int(running.rpartition(":")[2])):
+        sys.exit(f"This project's broker runs already, {running}")
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             sys.exit(f"Port {port} is in use. Choose another one with --port.")
     if fresh:
         shutil.rmtree(FOLDER, ignore_errors=True)
+    for name in ("SIGTERM", "SIGHUP"):  # the second one if the terminal is closed
+        signal.signal(getattr(signal, name, signal.SIGTERM), signal.default_int_handler)
     command = [program, "-a", "127.0.0.1", "-p", str(port), "-js", "-sd", str(FOLDER)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as server:
-        with suppress(KeyboardInterrupt):  # the server gets Ctrl+C as well
+        with suppress(KeyboardInterrupt, BrokenPipeError):  # nobody reads what it prints
             while not answers(port) and server.poll() is None:
                 time.sleep(0.05)
             if server.poll() is None:
-                print(f"BROKER_URL=nats://127.0.0.1:{port}")
-                print(f"Its data is in {FOLDER}. Ctrl+C stops it.", flush=True)
+                url = f"BROKER_URL=nats://127.0.0.1:{port}"
+                RUNNING.write_text(f"as process {server.pid}: {url}", encoding="utf-8")
+                print(f"{url}\nIts data is in {FOLDER}. Ctrl+C stops it.", flush=True)
             server.wait()
         with suppress(KeyboardInterrupt):
+            if os.name == "posix":  # else Ctrl+C is all there is, and the server gets it as well
+                server.send_signal(signal.SIGINT)
             server.wait()
-    if server.returncode > 0:
+    RUNNING.unlink(missing_ok=True)
+    if server.returncode not in (0, -signal.SIGINT):
         sys.exit(f"NATS has stopped (status {server.returncode}).")
 
 

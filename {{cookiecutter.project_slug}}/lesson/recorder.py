@@ -224,7 +224,7 @@ class Recorder(bus.Middleware):
         if published(event):
             now = self._begin(event)
             now.listener_action = "Published to the broker"
-            now.next_action = "The broker delivers it to each listener"
+            now.next_action = "Once it's stored, the broker delivers it to each listener"
             self._end(now)
             return
         # % endif

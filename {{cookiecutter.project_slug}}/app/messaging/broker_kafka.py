@@ -26,6 +26,7 @@ import aiokafka  # type: ignore[import-untyped]
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic  # type: ignore[import-untyped]
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError  # type: ignore[import-untyped]
+from pydantic_core import from_json
 
 from app.messaging import aiokafka_1038, delivery  # noqa: F401  (the first corrects aiokafka)
 from app.messaging.cloudevents import CONTENT_TYPE
@@ -178,13 +179,12 @@ class Broker:
                     found.pop(record.key, None)
                     if record.value is not None:  # else it was replayed
                         header = dict(record.headers)["dead-letter"]
-                        found[record.key] = DeadLetter.of(header, record.value)
+                        found[record.key] = DeadLetter(**from_json(header), document=record.value)
         return list(found.items())
 
     async def replay(self, place: bytes, letter: DeadLetter) -> None:
-        await self.send(
-            _topic(f"{letter.listener}.retry"), letter.document, None, 0
-        )  # it failed no time yet
+        again = _topic(f"{letter.listener}.retry")
+        await self.send(again, letter.document, None, 0)  # it failed no time yet
         await self.send(DEAD_LETTERS, None, place, 0)
 
 
@@ -203,6 +203,7 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
         self.broken = asyncio.Event()
         self.places: dict[TopicPartition, tuple[int, str]] = {}  # to commit
         self.committing = asyncio.Lock()
+        self.next_commit: asyncio.Task[None] | None = None
         self.task = asyncio.create_task(self._serve())
 
     async def _serve(self) -> None:
@@ -262,7 +263,7 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
         self.partitions, self.places = [], {}
         if places:
             with suppress(CommitFailedError, IllegalStateError):  # somebody else has them
-                await self.consumer.commit(places)
+                await self.commit(places)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Serve each partition, from where the owner before was."""
@@ -281,13 +282,27 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
             self.partitions.append(_Partition(self, at, (offset, str(begun)), begun))
         self.begun.set()
 
-    async def commit(self, at: TopicPartition, offset: int, note: str = "") -> None:
-        """Return once Kafka knows a partition's place; those of several go in one request."""
-        self.places[at] = (offset, note)
-        async with self.committing:
-            if at in self.places:  # else another partition's request had it
-                places, self.places = self.places, {}
+    async def commit(self, places: dict[TopicPartition, tuple[int, str]]) -> None:
+        """Return once Kafka knows `places`; those of several partitions go in one request."""
+        self.places |= places
+        if self.next_commit is None:
+            self.next_commit = asyncio.create_task(self._commit())
+            self.next_commit.add_done_callback(self._committed)
+        # If aiokafka's commit is cancelled, it goes on, and fails with a stack that nobody can catch.
+        task = self.next_commit
+        await asyncio.wait([task])
+        task.result()
+
+    async def _commit(self) -> None:
+        async with self.committing:  # the next one collects what comes meanwhile
+            places, self.places, self.next_commit = self.places, {}, None
+            if places:
                 await self.consumer.commit(places)
+
+    def _committed(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            said = "%s: Kafka has not noted how far it is (%s); what was in hand comes again."
+            log.warning(said, self.subscription.name, type(error).__name__)
 
 
 class _Partition:
@@ -309,7 +324,7 @@ class _Partition:
                 await self._handle(record)
                 self.begun, self.in_hand, self.place = None, False, (record.offset + 1, "0")
                 if not self.leaving:  # else who gives the partition up says where it stopped
-                    await self.member.commit(self.at, record.offset + 1)
+                    await self.member.commit({self.at: (record.offset + 1, "")})
         except (CommitFailedError, IllegalStateError):
             pass  # the group has been shared out anew, or soon will be
         except Exception as error:  # whatever it is, a partition must not end in silence
@@ -323,7 +338,7 @@ class _Partition:
             await asyncio.sleep(min(wait, record.timestamp / 1000 + wait - time.time()))
         async with self.member.turns:
             if self.begun is not None:  # from the second on it is known that nobody began it
-                await self.member.commit(self.at, record.offset, str(self.begun + 1))
+                await self.member.commit({self.at: (record.offset, str(self.begun + 1))})
             self.in_hand = True
             number = 1 + self.failed + (self.begun or 0)
             subscription, document = self.member.subscription, record.value or b""
@@ -342,7 +357,8 @@ class _Partition:
         if isinstance(outcome, DeadLetter):
             place = (outcome.listener, *self.at, record.offset, record.timestamp)
             key = " ".join(map(str, place)).encode()  # twice the same, if it has to be said twice
-            await send(DEAD_LETTERS, outcome.document, key, 0, dead_letter=outcome.header())
+            letter = outcome.model_dump_json()
+            await send(DEAD_LETTERS, outcome.document, key, 0, dead_letter=letter)
         else:
             await send(self.member.retry, record.value, record.key, number)
 
