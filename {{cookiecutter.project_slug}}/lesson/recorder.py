@@ -36,7 +36,7 @@ from lesson.instances import attempt_of, published
 # % endif
 
 LONG = 200  # characters after which a text is cut
-RECENT = 100  # steps of a run that are kept, beside the last one of each listener
+RECENT = 200  # steps of a run that are kept, beside the last one of each listener
 LINES = 1000  # of a run's file, after which it's written anew with the steps that are kept
 RUNS = 10  # files that are kept
 # Rows of the execution table, by the type of an event or of None: step, event, next action.
