@@ -99,8 +99,9 @@ def chain(app: Probe, two: Run, nine: Run, ten: Run, more: Run, receipt: Any) ->
         first = (early + followers + late)[0]
         does = f"emits {first.kind} too" if early else f"doesn't emit {first.kind}"
         return say("wrong_number", first.place, quantity=quantity, does=does)
-    for step in heard:
-        return Verdict("right", say("chained", "", event=step.kind, who=name(step.listener)))
+    if heard:
+        who = name(heard[0].listener)
+        return Verdict("right", say("chained", "", event=heard[0].kind, who=who))
     for step in ten.steps:
         if step.cause or type(step.event) in app.own_events():
             key = "old_event" if step.cause else "route_emits"
