@@ -129,7 +129,7 @@ def away(day: Day) -> None:
     assert day.types("5", "uv run python -c") == "503 5\n"
     day.starts_broker("5")
     until(lambda: day.instances[0].request("GET", "/health")[0] == 200)
-    assert day.types("5", "uv run python -c") == "201 None\n"
+    assert day.types("5", "uv run python -c") == "201 None\n", day.instances[0]
     until(lambda: "2" in day.labels())
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from support.days import WITH_WHEEL
-from support.processes import Process, free_port, until
+from support.processes import Process, free_port, succeed, until
 from support.projects import Bake, Project
 
 FOLDER = f"Ein Übungs-Ordner, 日本 {'x' * 120}"  # too long for a socket's path

@@ -53,9 +53,9 @@ def verdicts(root: Path, environment: Mapping[str, str]) -> dict[str, Verdict]:
         found["exercise4"] = Verdict("wrong", say("swallows", at))
     if sixth.state != "right":
         return found
-    jammed = say("forgets", facts["place"], who=facts["who"])
-    seventh = Verdict("right", say("retried", "")) if facts["mended"] else Verdict("wrong", jammed)
-    return found | {"exercise7": seventh}
+    if wrong := "hidden" if facts["hidden"] else "" if facts["mended"] else "forgets":
+        return found | {"exercise7": Verdict("wrong", say(wrong, facts["place"], who=facts["who"]))}
+    return found | {"exercise7": Verdict("right", say("retried", ""))}
 
 
 def mark(facts: dict[str, Any]) -> Verdict:
@@ -98,6 +98,8 @@ def first(app: Probe, tell: Any) -> None:
     jammed = app.order_of(app.order(3))
     if order and jammed:
         tell(orders=[order.event.model_dump_json(), jammed.event.model_dump_json()])
+        calls = [call for call in jammed.calls if call.listener == printer.jams]
+        tell(hidden=not any(call.error for call in calls))
     os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
