@@ -7,7 +7,8 @@ free port, and lets three run in turn, each in a process of its own: ours, plain
 broker's raw client. Each stores the same number of events from ten tasks, while one consumer handles
 and acknowledges them one at a time. Both are as durable: on disk before `publish` returns, and
 acknowledged once handled. Plain FastStream sends the same: an id, a time and a number. FastStream has no
-PostgreSQL; there the others are PgQueuer, with its default of ten in hand, and procrastinate.
+PostgreSQL; there the others are PgQueuer, which takes a second one in hand (it accepts no fewer), and
+procrastinate. All three store with synchronous_commit, and take and delete each event on its own without it.
 """
 
 import asyncio
@@ -274,17 +275,21 @@ async def pgqueuer(url: str, name: str, race: Race) -> float:
     import asyncpg
     from pgqueuer import AsyncpgPoolDriver, PgQueuer, Queries
 
-    async with asyncpg.create_pool(url, min_size=2, max_size=12) as pool:
+    settings = {"synchronous_commit": "off"}  # of what consumes, as ours
+    async with (
+        asyncpg.create_pool(url, min_size=2, max_size=10) as pool,
+        asyncpg.create_pool(url, min_size=2, max_size=6, server_settings=settings) as consuming,
+    ):
         queries = Queries(AsyncpgPoolDriver(pool))
         if not await queries.has_table("pgqueuer"):
             await queries.install()
-        worker = PgQueuer(queries.driver)
+        worker = PgQueuer(AsyncpgPoolDriver(consuming))
 
         @worker.entrypoint(name)
         async def handle(job: Any) -> None:
             race.arrived()
 
-        task = asyncio.create_task(worker.run())
+        task = asyncio.create_task(worker.run(batch_size=1, max_concurrent_tasks=2))
         result = await race.run(lambda number: queries.enqueue(name, b'{"number":%d}' % number))
         worker.shutdown.set()
         await task
@@ -294,17 +299,19 @@ async def pgqueuer(url: str, name: str, race: Race) -> float:
 async def procrastinate(url: str, name: str, race: Race) -> float:
     from procrastinate import App, PsycopgConnector
 
-    app = App(connector=PsycopgConnector(conninfo=url, max_size=12))
+    app = App(connector=PsycopgConnector(conninfo=url, max_size=10))
+    settings = {"options": "-c synchronous_commit=off"}  # of what consumes, as ours
+    worker = app.with_connector(PsycopgConnector(conninfo=url, max_size=6, kwargs=settings))
 
     @app.task(name=name, queue=name)
     async def handle(number: int) -> None:
         race.arrived()
 
-    async with app.open_async():
+    async with app.open_async(), worker.open_async():
         if not await app.check_connection_async():
             await app.schema_manager.apply_schema_async()
         options = {"concurrency": 1, "delete_jobs": "always", "install_signal_handlers": False}
-        task = asyncio.create_task(app.run_worker_async(queues=[name], **options))
+        task = asyncio.create_task(worker.run_worker_async(queues=[name], **options))
         result = await race.run(lambda number: handle.defer_async(number=number))
         task.cancel()
         await asyncio.wait([task])

@@ -32,10 +32,11 @@ ERLANG = """
 def held(broker: Broker) -> float:
     """Return the MB that a broker holds; of RabbitMQ what's in use once its log is on disk.
 
-    It collects garbage when it likes, and keeps up to 512 MB of its log in memory as well.
+    It collects garbage when it likes, and keeps up to 512 MB of its log in memory as well. Of
+    PostgreSQL it's the database on disk: its memory is a fixed share, which it fills.
     """
     if broker.name != "rabbitmq":
-        return resident(broker)
+        return broker.memory()
     program = Path(broker.found()).with_name("rabbitmqctl")
     node = broker.environment["RABBITMQ_NODENAME"]
     command = [str(program), "--quiet", "--node", node, "eval", ERLANG]

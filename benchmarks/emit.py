@@ -229,7 +229,7 @@ PEERS: dict[str, Contender] = {
 
 
 async def medians(
-    contenders: dict[str, Repeat], seconds: float = 0.002, rounds: int = 201
+    contenders: dict[str, Repeat], rounds: int, seconds: float = 0.002
 ) -> dict[str, float]:
     """Return the median time of one emit in seconds, from slices that take turns.
 
@@ -250,7 +250,7 @@ async def medians(
     return {name: statistics.median(values) for name, values in slices.items()}
 
 
-async def beside_peers() -> str:
+async def beside_peers(rounds: int) -> str:
     """Return the table of times with 1, 3 and 10 listeners, the least that an emit must do = 1."""
     columns = []
     for number in (1, 3, 10):
@@ -260,13 +260,13 @@ async def beside_peers() -> str:
                 name: await stack.enter_async_context(contender(number))
                 for name, contender in everyone.items()
             }
-            times = await medians(repeats)
+            times = await medians(repeats, rounds)
         columns.append({name: value / times["the least"] for name, value in times.items()})
     rows = [row(name, *(column[name] for column in columns)) for name in columns[0]]
     return "\n".join(["| emit | 1 listener | 3 | 10 |", "|---|---|---|---|", *rows])
 
 
-async def with_many_types() -> str:
+async def with_many_types(rounds: int) -> str:
     """Return the table of times with more and more event types, one type = 1."""
     repeats = {}
     async with AsyncExitStack() as stack:
@@ -275,7 +275,7 @@ async def with_many_types() -> str:
                 on(new_event_class())(new_listener())
             repeats[f"{number:,}"] = await stack.enter_async_context(ours(1))
             await repeats[f"{number:,}"](1)
-        times = await medians(repeats)
+        times = await medians(repeats, rounds)
     first = []
     for event_class in Event.__subclasses__()[-100:]:
         event = event_class()
@@ -287,7 +287,7 @@ async def with_many_types() -> str:
     return "\n".join(["| event types | 1 listener |", "|---|---|", *rows])
 
 
-async def with_def_listeners() -> str:
+async def with_def_listeners(rounds: int) -> str:
     """Return the table for `def` listeners, FastAPI's own call into its thread pool = 1."""
     columns = []
     for number in (1, 3, 10):
@@ -301,13 +301,13 @@ async def with_def_listeners() -> str:
             "the least": repeated(lambda calls=calls, event=event: least_emit(calls, event)),
             "**evtemplate**": repeated(lambda event=event: emit(event)),
         }
-        times = await medians(repeats, seconds=0.01)
+        times = await medians(repeats, rounds, seconds=0.01)
         columns.append({name: value / times["the least"] for name, value in times.items()})
     rows = [row(name, *(column[name] for column in columns)) for name in columns[0]]
     return "\n".join(["| emit to `def` | 1 listener | 3 | 10 |", "|---|---|---|---|", *rows])
 
 
-async def with_chains() -> str:
+async def with_chains(rounds: int) -> str:
     """Return the table for handlers that emit, the same depth of bare calls = 1."""
     columns = []
     for depth in (1, 10, 100):
@@ -331,7 +331,7 @@ async def with_chains() -> str:
             "the least": repeated(lambda chain=chain, event=events[0]: least_emit(chain[0], event)),
             "**evtemplate**": repeated(lambda event=events[0]: emit(event)),
         }
-        times = await medians(repeats)
+        times = await medians(repeats, rounds)
         columns.append({name: value / times["the least"] for name, value in times.items()})
     rows = [row(name, *(column[name] for column in columns)) for name in columns[0]]
     return "\n".join(["| chain of | 1 event | 10 | 100 |", "|---|---|---|---|", *rows])
@@ -343,13 +343,13 @@ def row(name: str, *ratios: float) -> str:
     return f"| {name} | {' | '.join(shown)} |"
 
 
-async def measure() -> str:
-    """Return all tables. The order matters: the last ones fill the bus with event types."""
+async def measure(rounds: int = 201) -> str:
+    """Return all tables, from so many slices for each contender. The order matters: the last ones fill the bus with event types."""
     return "\n\n".join(
         [
-            await beside_peers(),
-            await with_def_listeners(),
-            await with_chains(),
-            await with_many_types(),
+            await beside_peers(rounds),
+            await with_def_listeners(rounds),
+            await with_chains(rounds),
+            await with_many_types(rounds),
         ]
     )

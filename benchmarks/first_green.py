@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 TEMPLATE = Path(__file__).parent.parent
@@ -83,16 +83,19 @@ def fastapi_new(run: Run, folder: Path) -> Path:
     return folder / "peer"
 
 
-def contenders() -> dict[str, tuple[Callable[[Run, Path], Path], Callable[[Run, Path], None]]]:
+def contenders(
+    tools: Sequence[str],
+) -> dict[str, tuple[Callable[[Run, Path], Path], Callable[[Run, Path], None]]]:
     """Return what makes a project and what is done with it then, by the name of the row."""
+    tests = {"uv": tests_with_uv, "pip": tests_with_pip}
     peers = {"cookiecutter-uv": cookiecutter_uv} if "COOKIECUTTER_UV" in os.environ else {}
     makers = peers | {
         "**evtemplate**, the service alone": ours("lesson=none"),
         "**evtemplate**, the defaults": ours(),
     }
     rows = {
-        f"{name}, tests green with {tool}": (make, then)
-        for tool, then in (("uv", tests_with_uv), ("pip", tests_with_pip))
+        f"{name}, tests green with {tool}": (make, tests[tool])
+        for tool in tools
         for name, make in makers.items()
     }
     rows["fastapi-new, first answer with uv"] = (fastapi_new, answer_with_uv)
@@ -124,10 +127,10 @@ def seconds(
     return taken
 
 
-def measure(folder: Path) -> str:
+def measure(folder: Path, tools: Sequence[str] = ("uv", "pip")) -> str:
     """Return the table; `folder` is an empty one to work in."""
     lines = ["| seconds | cold | warm |", "|---|---|---|"]
-    for number, (name, (make, then)) in enumerate(contenders().items()):
+    for number, (name, (make, then)) in enumerate(contenders(tools).items()):
         place, cache = folder / f"made-{number}", folder / f"cache-{number}"
         cold = seconds(make, then, place, cache)
         warm = seconds(make, then, place, cache)

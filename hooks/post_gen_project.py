@@ -33,6 +33,8 @@ CHOICES = [
     ("lesson/broker_compose.py", "broker", ["rabbitmq", "redis", "kafka"], "lesson/broker.py"),
     ("lesson/beyond.py", "broker", BROKERS, "lesson/beyond.py"),
     ("lesson/again.py", "broker", BROKERS, "lesson/again.py"),
+    ("lesson/instances.py", "broker", BROKERS, "lesson/instances.py"),
+    ("lesson/page/instances.js", "broker", BROKERS, "lesson/page/instances.js"),
     ("lesson", "lesson", LEARNING, "lesson"),  # after the files in it
     (".github/workflows/broker.yml", "broker", BROKERS, ".github/workflows/broker.yml"),
     ("app/messaging/broker_postgres.py", "broker", ["postgres"], "app/messaging/broker.py"),
@@ -58,12 +60,14 @@ CACHES = ("__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache")
 NEXT = """
 {slug} is ready. Next:
 
-    cd {folder}
+    cd {folder}{unset}
     uv run fastapi dev      starts it at http://127.0.0.1:8000{page}; Ctrl+C stops it
     uv run pytest           runs its tests
 
 No uv yet? python -m pip install uv
 """
+CLEAR = "unset VIRTUAL_ENV" if os.name == "posix" else '$env:VIRTUAL_ENV=""'
+UNSET = f"\n    {CLEAR:<23} another environment is active, and uv would warn each time"
 
 
 def keep(answers: dict[str, str]) -> None:
@@ -97,6 +101,7 @@ def next_steps(answers: dict[str, str]) -> str:
     return NEXT.format(
         slug=here.name,
         folder=here.name if beside else f'"{here}"',
+        unset=UNSET if os.environ.get("VIRTUAL_ENV") else "",
         page="/docs" if answers["lesson"] == "none" else "/lesson",
     )
 

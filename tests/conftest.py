@@ -1,54 +1,53 @@
 """The fixtures of all tests, and what is left out unless it's asked for."""
 
+import json
 import os
+import shutil
 import signal
 from collections import Counter
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import mkdtemp
+from typing import Any
 
 import pytest
 
-from support import brokers, pages
+from support import brokers
 from support.brokers import StartBroker
 from support.processes import Server, StartServer
 from support.projects import Bake, Project
 from support.template import commit, copy_template, generate
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-
 collect_ignore = ["lesson/in_project"]  # a test runs those where they belong
 LEFT_OUT = ("slow", "brokers", "browser")  # markers
 NO_SKIPS = bool(os.environ.get("EVTEMPLATE_NO_SKIPS"))
 
-left_out: Counter[str] = Counter()
+left_out: dict[str, int] = {}
 # Ctrl+C is ignored by what a shell starts in the background, and by all that this starts in turn.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_deselected(items: list[pytest.Item]) -> None:
-    left_out.update(name for item in items for name in LEFT_OUT if item.get_closest_marker(name))
+    names = (name for item in items for name in LEFT_OUT if item.get_closest_marker(name))
+    left_out.update(Counter(names))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     if hasattr(session.config, "workeroutput"):  # a worker of pytest-xdist tells the controller
-        session.config.workeroutput["left_out"] = dict(left_out)
+        session.config.workeroutput["left_out"] = left_out
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    left_out.clear()  # each worker collects all tests
     left_out.update(getattr(node, "workeroutput", {}).get("left_out", {}))
 
 
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     if left_out and not config.option.keyword:  # what -k left out is not counted apart
-        counts = ", ".join(f"{left_out[name]} {name}" for name in LEFT_OUT if left_out[name])
-        how = "run one kind with `uv run pytest -m MARKER`, all with `uv run pytest -m ''`"
+        counts = ", ".join(f"{count} {name}" for name, count in left_out.items())
+        how = 'run one kind with `uv run pytest -m MARKER`, all with `uv run pytest -m ""`'
         terminalreporter.write_line(f"Left out by marker: {counts}; {how}")
 
 
@@ -68,10 +67,8 @@ pytest_make_collect_report = pytest_runtest_makereport  # a whole file's, too
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the defaults and replays of whoever runs the tests apart from the tests."""
     config = tmp_path_factory.mktemp("home") / "cookiecutter.yaml"
-    config.write_text(
-        f"replay_dir: {config.parent / 'replay'}\ncookiecutters_dir: {config.parent / 'clones'}\n",
-        encoding="utf-8",
-    )
+    folders = {name: str(config.with_name(name)) for name in ("replay_dir", "cookiecutters_dir")}
+    config.write_text(json.dumps(folders), encoding="utf-8")  # JSON is YAML, too
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COOKIECUTTER_CONFIG", str(config))
         patch.delenv("VIRTUAL_ENV", raising=False)  # a generated project has its own
@@ -83,14 +80,11 @@ def baked(tmp_path_factory: pytest.TempPathFactory) -> Bake:
     """Returns the project that some answers give, generated once; leave it as it is."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    made: dict[tuple[tuple[str, str], ...], Project] = {}
 
+    @cache
     def bake(**answers: str) -> Project:
-        key = tuple(sorted(answers.items()))
-        if key not in made:
-            path = generate(tmp_path_factory.mktemp("baked"), **answers)
-            made[key] = Project(path, shared / "environments")
-        return made[key]
+        made = generate(tmp_path_factory.mktemp("baked"), **answers)
+        return Project(made, shared / "environments")
 
     return bake
 
@@ -101,8 +95,7 @@ def bake(baked: Bake, tmp_path: Path) -> Bake:
 
     def bake(**answers: str) -> Project:
         project = baked(**answers)
-        number = len(list(tmp_path.glob("project*")))
-        return project.copy(tmp_path / f"project{number or ''}" / project.path.name)
+        return project.copy(Path(mkdtemp(prefix="project", dir=tmp_path), project.path.name))
 
     return bake
 
@@ -113,9 +106,7 @@ def server() -> Iterator[StartServer]:
     with ExitStack() as stack:
 
         def make(*command: str | Path, cwd: Path, **environment: str) -> Server:
-            made = Server(*command, cwd=cwd, **environment)
-            stack.callback(made.close)
-            return made
+            return stack.enter_context(closing(Server(*command, cwd=cwd, **environment)))
 
         yield make
 
@@ -133,22 +124,21 @@ def broker(tmp_path: Path) -> Iterator[StartBroker]:
 
 
 @pytest.fixture(scope="session")
-def browser() -> "Iterator[Browser]":
+def browser() -> Iterator[Any]:
     """Chromium."""
-    if pages.CHROMIUM is None:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    if (chromium := next(filter(None, map(shutil.which, names)), None)) is None:
         pytest.skip("chromium is not installed; on Debian: apt-get install chromium")
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as playwright:
-        arguments = ["--no-sandbox"]
-        browser = playwright.chromium.launch(executable_path=pages.CHROMIUM, args=arguments)
+    with (
+        sync_playwright() as playwright,
+        playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"]) as browser,
+    ):
         yield browser
-        browser.close()
 
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
     """The template as it lies here, committed in a new git repository."""
-    repository = copy_template(tmp_path / "evtemplate")
-    commit(repository)
-    return repository
+    return commit(copy_template(tmp_path / "evtemplate"))

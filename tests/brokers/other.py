@@ -9,6 +9,10 @@ import sys
 from pathlib import Path
 
 
+def say(what: str | bytes) -> None:
+    print(what if isinstance(what, str) else what.decode(), flush=True)
+
+
 async def nats(url: str, service: str, lines: list[bytes]) -> None:
     import nats
 
@@ -16,8 +20,8 @@ async def nats(url: str, service: str, lines: list[bytes]) -> None:
     jetstream = client.jetstream()
     if not lines:
         subscription = await jetstream.subscribe(f"{service}.Job")
-        print("ready", flush=True)
-        print((await subscription.next_msg(timeout=30)).data.decode(), flush=True)
+        say("ready")
+        say((await subscription.next_msg(timeout=30)).data)
     for line in lines:
         await jetstream.publish(f"{service}.Job", line)
     await client.close()
@@ -32,11 +36,9 @@ async def rabbitmq(url: str, service: str, lines: list[bytes]) -> None:
         if not lines:
             queue = await channel.declare_queue(exclusive=True)
             await queue.bind(exchange, "Job")
-            print("ready", flush=True)
+            say("ready")
             async with queue.iterator(timeout=30) as messages:
-                async for message in messages:
-                    print(message.body.decode(), flush=True)
-                    break
+                say((await anext(messages)).body)
         for line in lines:
             await exchange.publish(aio_pika.Message(line, delivery_mode=2), "Job")
 
@@ -48,10 +50,10 @@ async def redis(url: str, service: str, lines: list[bytes]) -> None:
         stream = f"{service}:Job"
         if not lines:
             await client.xgroup_create(stream, "other", id="$")
-            print("ready", flush=True)
+            say("ready")
             group = ("other", "other")
             [[_, [[_, fields]]]] = await client.xreadgroup(*group, {stream: ">"}, block=30000)
-            print(fields[b"event"].decode(), flush=True)
+            say(fields[b"event"])
             await client.xgroup_destroy(stream, "other")
         for line in lines:
             await client.xadd(stream, {"event": line})
@@ -64,9 +66,8 @@ async def kafka(url: str, service: str, lines: list[bytes]) -> None:
     if not lines:
         async with AIOKafkaConsumer(topic, bootstrap_servers=server) as consumer:
             await consumer.seek_to_end()
-            print("ready", flush=True)
-            message = await asyncio.wait_for(consumer.getone(), 30)
-            print(message.value.decode(), flush=True)
+            say("ready")
+            say((await asyncio.wait_for(consumer.getone(), 30)).value)
     async with AIOKafkaProducer(bootstrap_servers=server) as producer:
         for line in lines:
             await producer.send_and_wait(topic, line)
@@ -81,20 +82,16 @@ async def postgres(url: str, service: str, lines: list[bytes]) -> None:
         news = asyncio.Event()
         await connection.add_listener(f"mq_{service}", lambda *_: news.set())
         await connection.execute("INSERT INTO subscriptions VALUES ('other', 'Job')")
-        print("ready", flush=True)
+        say("ready")
         await asyncio.wait_for(news.wait(), 30)
-        take = (
-            "DELETE FROM events WHERE listener = 'other' RETURNING convert_from(document, 'UTF8')"
-        )
-        print(await connection.fetchval(take), flush=True)
+        take = "DELETE FROM events WHERE listener = 'other' RETURNING document"
+        say(await connection.fetchval(take))
     for line in lines:
         try:
             await connection.execute("SELECT publish('Job', $1)", line.decode())
         except ValueError:  # the function takes text only; a table takes what it gets
-            insert = (
-                "INSERT INTO events (listener, document) SELECT listener, $1 FROM subscriptions"
-            )
-            await connection.execute(f"{insert} WHERE type = 'Job'", line)
+            insert = "INSERT INTO events (listener, document) SELECT listener, $1"
+            await connection.execute(f"{insert} FROM subscriptions WHERE type = 'Job'", line)
     await connection.close()
 
 

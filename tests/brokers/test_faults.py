@@ -1,13 +1,18 @@
 """What a service meets beside its broker's absence: large events, other loops, questions."""
 
+import time
+from functools import partial
+
 import pytest
 
 from support.brokers import SERVERS, Broker
+from support.cases import cases
 from support.processes import until
-from support.services import Serve, Service
+from support.services import PROGRAMS, Instance, Serve, Service
 
 pytestmark = pytest.mark.brokers
 
+NOT_TOLD = {"kafka": {"in_hand"}, "rabbitmq": {"in_hand", "oldest"}}  # by the broker
 FIRST = "Job.app.handlers.jobs.first"
 LIMITED = [name for name in SERVERS if name != "postgres"]  # which takes a gigabyte
 
@@ -25,29 +30,54 @@ def test_an_event_over_the_limit(name: str, own: Broker, serve: Serve) -> None:
     assert "bytes, of " in str(instance)  # the log names the limit
     assert instance.post("/emit-one?size=1000000")[0] == 200  # a byte of a megabyte less
     instance.emit(count=1)
-    service.wait_for(service.done("accepted"), 20)
+    service.wait_for(service.done("accepted"))
 
 
 def test_emit_in_a_loop_of_its_own(service: Service) -> None:
     instance = service.start()
     assert instance.post("/emit-in-a-thread?number=1")[0] == 200
     assert len(service.done("accepted")) == 1
-    service.wait_for(service.done("accepted"), 20)
+    service.wait_for(service.done("accepted"))
 
 
-def test_status(service: Service) -> None:
+def test_status(service: Service, name: str) -> None:
     instance = service.start()
     instance.emit(count=4, how="slow")
     until(service.begun)
+
+    time.sleep(1)  # it grows older
     found = instance.get("/health?verbose=1")["listeners"][FIRST]
-    assert found["waiting"] + (found["in_hand"] or 0) >= 2
-    assert found["dead_letters"] == 0
+    assert 2 <= found["waiting"] + (found["in_hand"] or 0) <= 4
+    assert {each for each in found if found[each] is None} == NOT_TOLD.get(name, set())
+    assert (found["oldest"] != 0, found["dead_letters"]) == (True, 0)
     instance.emit(count=1, how="poison")
     service.wait_for_dead_letters(1)
     printed = service.command("status").stdout
     [line] = [line for line in printed.splitlines() if line.startswith(f"{FIRST}  ")]
-    assert "waiting: 0" in line
-    assert line.endswith("dead_letters: 1")
+    in_hand = "-" if name in NOT_TOLD else "0"
+    assert line == f"{FIRST}  waiting: 0  oldest: -  in_hand: {in_hand}  dead_letters: 1"
     again = instance.get("/health?verbose=1")["listeners"][FIRST]
     assert again["dead_letters"] == 1  # they're still there after they have been counted
-    assert "Dead letters: 1\n" in service.command("dead-letters").stdout
+
+
+def test_versions_side_by_side(service: Service) -> None:
+    """In a rolling deployment, as README says that a field is added, renamed and removed."""
+    older = None
+    for fields, values in cases(__file__, "faults")["versions"]:
+        program = PROGRAMS["an event with fields"]
+        program = program.replace("FIELDS", fields).replace("VALUES", values)
+        (service.folder / "app" / "handlers" / "parcels.py").write_text(program, encoding="utf-8")
+        newer = service.start()
+        if older:
+            until(partial(each_handles_what_the_other_sent, service, older, newer), 60)
+            service.wait_for(service.done("accepted"), listeners=["carry"])
+            older.end()
+        older = newer
+    assert "Dead letters: 0\n" in service.command("dead-letters").stdout
+
+
+def each_handles_what_the_other_sent(service: Service, *two: Instance) -> bool:
+    for each in two:
+        assert each.post("/parcels")[0] == 200
+    ways = {(note.number, note.pid) for note in service.notes() if note.who == "carry"}
+    return {(two[0].pid, two[1].pid), (two[1].pid, two[0].pid)} <= ways

@@ -4,7 +4,6 @@ import random
 import re
 import shutil
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPException
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from support.brokers import Given, Postgres
-from support.processes import until
+from support.processes import Process, succeed, until
 from support.services import Instance, Serve, Service
 
 pytestmark = [
@@ -21,24 +20,22 @@ pytestmark = [
 ]
 
 TEA = {"item": "tea", "quantity": 2}
+BLOCKS = """SELECT heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read
+FROM pg_statio_user_tables WHERE schemaname = 'mq_{}' AND relname = 'events'"""
 
 
 @pytest.fixture
-def stored(own: Postgres, serve: Serve) -> Callable[[], Service]:
-    """Makes a service whose tables are in a database of a server of the test's own."""
-
-    def make() -> Service:
-        service = serve(own.url)
-        shutil.copy(Path(__file__).with_name("books.py"), service.folder / "app" / "handlers")
-        migrate(service)
-        return service
-
-    return make
+def stored(own: Postgres, serve: Serve) -> Service:
+    """A service whose tables are in a database of a server of the test's own."""
+    return prepared(serve(own.url))
 
 
-def migrate(service: Service) -> None:
+def prepared(service: Service) -> Service:
+    """Return a service that has the routes of books.py, and its tables in the database."""
+    shutil.copy(Path(__file__).with_name("books.py"), service.folder / "app" / "handlers")
     done = service.run("-m", "alembic", "upgrade", "head")
     assert done.returncode == 0, done.stdout + done.stderr
+    return service
 
 
 def orders(server: Postgres) -> set[str]:
@@ -74,11 +71,8 @@ def place(instance: Instance, seconds: float) -> set[str]:
 
 
 @pytest.mark.parametrize("victim", ["instances", "database"])
-def test_kill_9_at_random_moments_under_load(
-    own: Postgres, stored: Callable[[], Service], victim: str
-) -> None:
-    service = stored()
-    instances = [service.start() for _ in range(3)]
+def test_kill_9_at_random_moments_under_load(own: Postgres, stored: Service, victim: str) -> None:
+    instances = [stored.start() for _ in range(3)]
     chance = random.Random(victim)
     with ThreadPoolExecutor(6) as pool:
         placing = [pool.submit(place, each, 10) for each in instances * 2]
@@ -98,75 +92,63 @@ def test_kill_9_at_random_moments_under_load(
     assert len(answered) > 20
     kept = orders(own)
     assert answered <= kept
-    until(lambda: booked(service) == kept, 60, lambda: f"{len(kept)}\n{service}")
-    until(lambda: waits(own, service) == 0, 30)
-    assert "Dead letters: 0\n" in service.command("dead-letters").stdout
+    until(lambda: booked(stored) == kept, 60, lambda: f"{len(kept)}\n{stored}")
+    until(lambda: waits(own, stored) == 0, 30)
+    assert "Dead letters: 0\n" in stored.command("dead-letters").stdout
 
 
-def test_what_ends_badly_stores_and_emits_nothing(
-    own: Postgres, stored: Callable[[], Service]
-) -> None:
-    service = stored()
-    instance = service.start()
-    for ending, status in (
-        ("error", 500),
-        ("refusal", 409),
-        ("rollback", 200),
-        ("commit", 500),
-        ("well", 200),
-    ):
+def test_what_ends_badly_stores_and_emits_nothing(own: Postgres, stored: Service) -> None:
+    instance = stored.start()
+    endings = {"error": 500, "refusal": 409, "rollback": 200, "commit": 500, "well": 200}
+    for ending, status in endings.items():
         assert instance.request("POST", f"/book?ending={ending}")[0] == status, ending
 
     [well] = orders(own)
-    until(lambda: booked(service) == {well}, 20)
-    assert waits(own, service) == 0
-    count = own.query(f"SELECT pg_sequence_last_value('mq_{service.name}.events_id_seq')")
+    until(lambda: booked(stored) == {well}, 20)
+    assert waits(own, stored) == 0
+    count = own.query(f"SELECT pg_sequence_last_value('mq_{stored.name}.events_id_seq')")
     assert int(count) > 3  # the others were emitted, and taken back
 
 
-def test_what_a_listener_emits_joins_its_own_session(
-    own: Postgres, stored: Callable[[], Service]
-) -> None:
-    service = stored()
-    service.start().request("POST", "/book?ending=listener")
+def test_what_a_listener_emits_joins_its_own_session(own: Postgres, stored: Service) -> None:
+    stored.start().request("POST", "/book?ending=listener")
 
-    listed = service.wait_for_dead_letters(1)
+    listed = stored.wait_for_dead_letters(1)
 
     assert "app.handlers.books.book" in listed
-    assert booked(service) == set()  # five attempts emitted, and each failed after that
+    assert booked(stored) == set()  # five attempts emitted, and each failed after that
 
 
-def test_two_services_on_one_database_share_no_event(
-    own: Postgres, stored: Callable[[], Service]
-) -> None:
-    one, two = stored(), stored()
-    first, second = one.start(), two.start()
-    placed = {
-        service: {instance.post("/orders", TEA)[1]["order_id"] for _ in range(10)}
-        for service, instance in ((one, first), (two, second))
-    }
-    for service, ids in placed.items():
-        until(lambda service=service, ids=ids: booked(service) >= ids, 20)  # type: ignore[misc]
-    assert {service: booked(service) for service in placed} == placed
-
-
-def test_two_services_with_users_of_their_own_share_no_table(own: Postgres, serve: Serve) -> None:
+def test_two_services_on_one_database_share_nothing(own: Postgres, serve: Serve) -> None:
+    """Not their events, and with users of their own not their tables either."""
     services = []
     for user in ("one", "two"):
         own.query(f"CREATE ROLE {user} LOGIN; GRANT CREATE ON DATABASE postgres TO {user}")
         own.query(f"CREATE SCHEMA {user} AUTHORIZATION {user}")
-        services.append(serve(f"postgresql://{user}@127.0.0.1:{own.port}/postgres"))
-        migrate(services[-1])
-    one, two = (service.start() for service in services)
-    _, answer = one.post("/orders", TEA)
+        services.append(prepared(serve(f"postgresql://{user}@127.0.0.1:{own.port}/postgres")))
+    instances = [service.start() for service in services]
+    placed = [[each.post("/orders", TEA)[1]["order_id"] for _ in range(10)] for each in instances]
 
-    assert one.get(f"/orders/{answer['order_id']}") == TEA
-    assert two.request("GET", f"/orders/{answer['order_id']}")[0] == 404
-    assert own.query("SELECT count(*) FROM one.orders") == "1"
+    for service, ids in zip(services, placed, strict=True):
+        until(lambda each=service, ids=ids: booked(each) >= set(ids), 20)  # type: ignore[misc]
+    assert [booked(service) for service in services] == [set(ids) for ids in placed]
+    assert instances[0].get(f"/orders/{placed[0][0]}") == TEA
+    assert instances[1].request("GET", f"/orders/{placed[0][0]}")[0] == 404
 
 
-def test_what_nobody_serves_costs_the_others_nothing(own: Postgres, serve: Serve) -> None:
-    """A row that waits for another listener is never read, whatever the planner believes."""
+def test_an_administrator_makes_the_queue(own: Postgres, serve: Serve) -> None:
+    """The service's user needs no right to make a schema then."""
+    service = serve(f"postgresql://plain@127.0.0.1:{own.port}/postgres")
+    succeed(*own.psql, "--file", "app/messaging/queue.sql", cwd=service.folder)
+    own.query("CREATE ROLE plain LOGIN; GRANT CREATE ON SCHEMA public TO plain")
+    schema = f"SCHEMA mq_{service.name} TO plain"
+    own.query(f"GRANT USAGE ON {schema}; GRANT ALL ON ALL TABLES IN {schema}")
+    prepared(service).start().request("POST", "/book?ending=well")
+    until(lambda: booked(service), 20)
+
+
+def test_what_others_leave_in_the_table_costs_nothing(own: Postgres, serve: Serve) -> None:
+    """Rows that nobody serves, and rows that were handled while a backup keeps them in place."""
     service = serve(own.url)
     instance = service.start()
     events = f"mq_{service.name}.events"
@@ -175,54 +157,19 @@ def test_what_nobody_serves_costs_the_others_nothing(own: Postgres, serve: Serve
         "SELECT 'gone' || number % 3, 'x' FROM generate_series(1, 13500) number"
     )
     own.query(f"VACUUM ANALYZE {events}")
-    reads = f"""
-        SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_user_tables
-        WHERE schemaname = 'mq_{service.name}' AND relname = 'events'
-    """
-    before = int(own.query(reads))
-    assert instance.post("/tick?count=1000") == (200, 0)
-    time.sleep(2)  # PostgreSQL's statistics are a second late
-    assert int(own.query(reads)) - before < 13_500
-
-
-def test_an_old_snapshot_does_not_keep_what_was_handled_in_the_way(
-    own: Postgres, serve: Serve
-) -> None:
-    """While a backup runs, deleted rows stay in the index; each search must not pass them all."""
-    service = serve(own.url)
-    instance = service.start()
-    program = """
-import asyncio, sys, asyncpg
-async def main(url):
-    connection = await asyncpg.connect(url)
-    await connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
-    await connection.execute("SELECT 1 FROM pg_class")
-    print("ready", flush=True)
-    await asyncio.sleep(300)
-asyncio.run(main(sys.argv[1]))
-"""
-    holder = Instance(service.python, "-c", program, own.url, cwd=service.folder).start()
+    backup = ("BEGIN ISOLATION LEVEL REPEATABLE READ", "SELECT 'ready'", "SELECT pg_sleep(300)")
+    options = (option for sql in backup for option in ("-c", sql))
+    holder = Process(*own.psql, *options, cwd=service.folder).start()
     try:
-        holder.wait_for("ready")
-        assert instance.post("/tick?count=2000") == (200, 0)
-        time.sleep(2)
-        before = blocks(own, service)
-        assert instance.post("/tick?count=200") == (200, 0)
-        time.sleep(2)
-        assert blocks(own, service) - before < 200 * 200
+        holder.until(lambda: "ready" in holder.output())
+        read = []
+        for count in (2000, 200):
+            assert instance.post(f"/tick?count={count}") == (200, 0)
+            time.sleep(2)  # PostgreSQL's statistics are a second late
+            read.append(int(own.query(BLOCKS.format(service.name))))
+        assert read[1] - read[0] < 200 * 100
     finally:
         holder.close()
-
-
-def blocks(server: Postgres, service: Service) -> int:
-    """Return how many blocks were read of the table of events and of its indexes."""
-    return int(
-        server.query(f"""
-            SELECT heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read
-            FROM pg_statio_user_tables
-            WHERE schemaname = 'mq_{service.name}' AND relname = 'events'
-        """)
-    )
 
 
 def test_it_is_said_if_the_tables_are_missing(shared: Given, service: Service) -> None:
@@ -243,7 +190,6 @@ def test_a_url_as_libpq_prints_it(own: Postgres, serve: Serve) -> None:
         f"postgres://postgres@127.0.0.1:{own.port}/postgres?channel_binding=prefer"
         "&connect_timeout=3&sslmode=prefer&application_name=test",
     ):
-        service = serve(url)
-        migrate(service)
+        service = prepared(serve(url))
         assert service.start().post("/orders", TEA)[0] == 201
         assert service.command("status").returncode == 0

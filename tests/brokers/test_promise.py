@@ -3,7 +3,7 @@
 import json
 import signal
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import pairwise
@@ -13,32 +13,38 @@ from uuid import uuid4
 import pytest
 
 from support.brokers import Broker, Given, resident
-from support.processes import Server, until
+from support.processes import until
 from support.projects import Bake
 from support.services import LISTENERS, PROGRAMS, Serve, Service
 
 pytestmark = pytest.mark.brokers
 
 
-def test_kill_9_in_the_middle_of_10000_events(service: Service) -> None:
-    keeper = service.start()
+@pytest.mark.parametrize("what", ["killed", "ended", "stalled"])
+def test_what_happens_to_an_instance_under_load(service: Service, what: str) -> None:
+    keeper, victims = service.start(), set()
     with ThreadPoolExecutor(1) as pool:
         emitting = pool.submit(keeper.emit, count=10_000, width=20)
         for _ in range(3):
             victim = service.start()
-            before = len(service.notes())
-            while not emitting.done():
-                new = service.notes()[before:]
-                if len(new) > 200 and victim.pid in {note.pid for note in new}:
-                    break
-                time.sleep(0.05)
-            victim.kill()
+            victims.add(victim.pid)
+            until(lambda: emitting.done() or victims <= {note.pid for note in service.notes()})
+            if what == "killed":
+                victim.kill()
+            elif what == "ended":
+                victim.end()
+            else:
+                victim.send(signal.SIGSTOP)
+                time.sleep(4)  # longer than the lease
+                victim.send(signal.SIGCONT)
         assert emitting.result() == 0
-    accepted = service.done("accepted")
-    assert len(accepted) == 10_000
-    service.wait_for(accepted, 120)
-    killed = {each.pid for each in service.instances[1:]}
-    assert {note.pid for note in service.begun()} & killed  # they did work
+    keeper.emit(count=100, start=10_000)
+    service.wait_for(service.done("accepted"), 120)
+    first = [note for note in service.notes() if note.who == "first"]
+    assert {note.pid for note in first} > {keeper.pid}  # the others did work, too
+    begun = sorted(note[1:4] for note in first if note.what == "begins")
+    done = sorted(note[1:4] for note in first if note.what == "done")
+    assert what == "killed" or begun == done  # nobody was stopped in the middle
     assert "Dead letters: 0\n" in service.command("dead-letters").stdout
 
 
@@ -52,26 +58,8 @@ def test_what_a_killed_instance_had_in_hand_comes_again_with_its_id(service: Ser
 
     service.start()
 
-    service.wait_for({id}, 30)
+    service.wait_for({id})
     assert [note.id for note in service.begun()] == [id, id]
-
-
-def test_sigterm_under_load(service: Service) -> None:
-    keeper = service.start()
-    with ThreadPoolExecutor(1) as pool:
-        emitting = pool.submit(keeper.emit, count=3_000, width=10)
-        for _ in range(2):
-            other = service.start()
-            time.sleep(0.5)
-            other.end()
-        emitting.result()
-    service.wait_for(service.done("accepted"))
-    notes = [note for note in service.notes() if note.who == "first"]
-    begun, done = (
-        Counter((note.pid, note.id) for note in notes if note.what == what)
-        for what in ("begins", "done")
-    )
-    assert begun == done  # nobody was stopped in the middle
 
 
 def test_sigterm_finishes_what_is_in_hand_and_takes_nothing_new(service: Service) -> None:
@@ -84,30 +72,15 @@ def test_sigterm_finishes_what_is_in_hand_and_takes_nothing_new(service: Service
     first = service.did("first")
     assert first == ["begins", "done"]
     service.start()
-    service.wait_for(service.done("accepted"), 30)
+    service.wait_for(service.done("accepted"))
 
 
 def test_a_listener_may_take_longer_than_the_lease(service: Service) -> None:
     service.start()
     other = service.start()
     other.emit(count=1, how="endless")
-    service.wait_for(service.done("accepted"), 30)
-    assert service.did("first") == ["begins", "done"]
-
-
-def test_an_instance_stalls_for_longer_than_the_lease_under_load(service: Service) -> None:
-    keeper, victim = service.start(), service.start()
-    with ThreadPoolExecutor(1) as pool:
-        emitting = pool.submit(keeper.emit, count=3_000, width=10)
-        until(lambda: victim.pid in {note.pid for note in service.notes()})
-        victim.send(signal.SIGSTOP)
-        time.sleep(5)
-        victim.send(signal.SIGCONT)
-        assert emitting.result() == 0
     service.wait_for(service.done("accepted"))
-    victim.emit(count=100, start=3_000)
-    service.wait_for(service.done("accepted"), 30)
-    assert "Dead letters: 0\n" in service.command("dead-letters").stdout
+    assert service.did("first") == ["begins", "done"]
 
 
 def test_an_instance_comes_while_a_listener_takes_longer_than_the_lease(service: Service) -> None:
@@ -115,7 +88,7 @@ def test_an_instance_comes_while_a_listener_takes_longer_than_the_lease(service:
     one.emit(count=1, how="endless")
     until(service.begun)
     service.start().emit(count=50, start=1)
-    service.wait_for(service.done("accepted"), 40)
+    service.wait_for(service.done("accepted"))
     one.end()
     begun = [note.id for note in service.begun() if note.number == 0]
     assert len(begun) <= 2  # where instances share anew, it may come to the new one as well
@@ -149,7 +122,7 @@ def test_the_broker_killed_and_started_again_under_load(own: Broker, serve: Serv
             own.kill()
             time.sleep(1)
             own.up()
-            instance.well()
+            instance.well(60)
         emitting.result()
     accepted = service.done("accepted")
     assert accepted
@@ -170,11 +143,10 @@ def test_the_broker_cut_off_and_back(own: Broker, serve: Serve) -> None:
     instance = service.start()
     assert instance.request("POST", "/emit-one?number=1")[0] == 200
     proxy.cut()
-    time.sleep(0.5)
-    assert instance.health() == 503
+    instance.until(lambda: instance.health() == 503)
     status, _, headers = instance.request("POST", "/emit-one?number=2")
     assert (status, headers["Retry-After"].isdigit()) == (503, True)
-    time.sleep(1)
+    time.sleep(4)  # longer than the lease: Kafka takes a client for dead
     proxy.open()
     instance.well()
     assert instance.request("POST", "/emit-one?number=3")[0] == 200
@@ -189,8 +161,8 @@ def test_poison(service: Service) -> None:
     instance.emit(count=20, start=3)
     poison = {note.id for note in service.notes() if note.number < 3}
     healthy = service.done("accepted") - poison
-    service.wait_for(healthy, 10)  # it starves nothing
-    service.wait_for(poison, 10, ["second"])  # the other listener is not concerned
+    service.wait_for(healthy)  # it starves nothing
+    service.wait_for(poison, listeners=["second"])  # the other listener is not concerned
     listed = service.wait_for_dead_letters(3)
     begun = Counter(note.id for note in service.begun() if note.id in poison)
     assert begun == dict.fromkeys(poison, 5)
@@ -213,7 +185,7 @@ def test_waits_grow(service: Service) -> None:
     instance.until(five)
     waits = [after - before for before, after in pairwise(times)]
     for wait, least in zip(waits, (0.5, 1, 2, 4), strict=True):
-        assert least - 0.2 < wait < least + 2.5, waits
+        assert least - 0.2 < wait < least + 5, waits  # the lease is 10
 
 
 def test_replay_reaches_only_the_listener_that_failed(service: Service) -> None:
@@ -225,11 +197,11 @@ def test_replay_reaches_only_the_listener_that_failed(service: Service) -> None:
 
     assert "Nothing was replayed" in service.command("replay", "no-such-id").stderr
     assert service.command("replay", ids[0]).stdout == "Replayed: 1\n"
-    service.wait_for({ids[0]}, 20)
+    service.wait_for({ids[0]})
     assert ids[1] not in service.done("first")
     assert "Dead letters: 1\n" in service.command("dead-letters").stdout
     assert service.command("replay").stdout == "Replayed: 1\n"
-    service.wait_for(set(ids), 20)
+    service.wait_for(set(ids))
 
     assert "Dead letters: 0\n" in service.command("dead-letters").stdout
     assert sum(note.who == "second" for note in service.notes()) == 2
@@ -248,12 +220,12 @@ def test_an_event_that_ends_the_process_is_given_up(service: Service) -> None:
         listed = service.command("dead-letters").stdout
         return "Job.app.handlers.jobs.first" in listed
 
-    until(given_up, 90, lambda: f"{listed}\n{service}")
+    until(given_up, 180, lambda: f"{listed}\n{service}")
     assert "the process ended" in listed
     survivor = service.start()
     survivor.emit(count=5, start=1)
     healthy = {note.id for note in service.notes() if note.number > 0}
-    service.wait_for(healthy, 30)
+    service.wait_for(healthy)
 
 
 def test_two_instances_share(service: Service) -> None:
@@ -270,40 +242,17 @@ def test_two_instances_share(service: Service) -> None:
 
 
 def test_order(service: Service, name: str) -> None:
-    things = 10
-    one = service.start()
-    take_steps(one, 0, things)
-    service.wait_for(service.done("accepted"), listeners=["step"])
-    if name == "kafka":  # one instance: for each key the order in which it was stored
-        for thing in range(things):
-            assert steps(service, thing, things) == list(range(thing, 300, things))
-    else:  # one instance: the order in which all was stored
-        assert steps(service) == list(range(300))
-
-    two = service.start()
-    take_steps(one, 300, things)
-    service.wait_for(service.done("accepted"), listeners=["step"])
-    if name == "kafka":  # several: the same
-        for thing in range(things):
-            assert steps(service, thing, things) == list(range(thing, 600, things))
-    else:  # several: each takes in that order, and they overtake each other
-        for instance in (one, two):
-            taken = steps(service, pid=instance.pid)
-            assert taken == sorted(taken)
-
-
-def take_steps(instance: Server, start: int, things: int) -> None:
-    query = f"count=300&start={start}&things={things}"
-    assert instance.request("POST", f"/steps?{query}")[0] == 200
-
-
-def steps(service: Service, thing: int = 0, things: int = 1, pid: int = 0) -> list[int]:
-    """Return the numbers of the steps that were taken, all or with one thing, in order."""
-    return [
-        note.number
-        for note in service.notes()
-        if note.who == "step" and note.number % things == thing and pid in (0, note.pid)
-    ]
+    """On Kafka, jobs with one thing stay in order; elsewhere all do that one process handles."""
+    for start in (0, 300):  # with one instance, then with two
+        service.start().emit(count=300, start=start, things=10)
+        service.wait_for(service.done("accepted"))
+        handled = defaultdict(list)
+        for note in service.notes():
+            if (note.who, note.what) == ("first", "done"):
+                handled[note.number % 10 if name == "kafka" else note.pid].append(note.number)
+        assert sum(map(len, handled.values())) == start + 300
+        for numbers in handled.values():
+            assert numbers == sorted(numbers)
 
 
 @pytest.mark.parametrize("name", ["kafka"], indirect=True, scope="session")
@@ -313,17 +262,29 @@ def test_a_listener_that_the_broker_forgot_misses_nothing(service: Service) -> N
     job = {"specversion": "1.0", "source": "/x", "type": "Job", "data": {"number": 1}}
     service.send("kafka", [json.dumps(job | {"id": id}).encode() for id in ("A", "B")])
     instance = service.start()
-    service.wait_for({"A", "B"}, 20, ["first"])
+    service.wait_for({"A", "B"}, listeners=["first"])
     assert not service.done("second")  # which is new
     instance.emit(count=1, start=2, how="poison")  # and what had too few partitions has them now
     assert "attempts: 5" in service.wait_for_dead_letters(1)
 
 
-@pytest.mark.parametrize("name", ["kafka", "redis"], indirect=True, scope="session")
-def test_a_connection_that_uvloop_has_closed(service: Service, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "fault", "said"),
+    [
+        ("kafka", "uvloop closed a connection", "closed, and said as aiokafka says it"),
+        (
+            "kafka",
+            "a commit fails that nobody waits for any more",
+            "cancelled, and nothing was left",
+        ),
+        ("redis", "uvloop closed a connection", "closed, and here again"),
+    ],
+    indirect=["name"],
+    scope="session",
+)
+def test_a_fault_of_a_client(service: Service, name: str, fault: str, said: str) -> None:
     """The clients' tasks live through their own errors; another one would end them in silence."""
-    said = service.program(f"{name}: uvloop closed a connection")
-    assert said.startswith("closed, and ")
+    assert service.program(f"{name}: {fault}") == f"{said}\n"
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to measure")
@@ -337,7 +298,7 @@ def test_memory_is_flat(own: Broker, serve: Serve) -> None:
     for _ in range(4):
         assert instance.post("/tick?count=1000") == (200, 0)
         time.sleep(3)  # the broker's turn to trim
-        sizes.append((resident(instance), resident(own)))
+        sizes.append((resident(instance), own.memory()))
     assert sizes[-1][0] - sizes[0][0] < 10, sizes
     if own.name in ("postgres", "nats", "redis"):  # Java and Erlang collect when they like
         assert sizes[-1][1] - sizes[0][1] < 10, sizes

@@ -9,32 +9,12 @@ import pytest
 from support.brokers import StartBroker
 from support.processes import until
 from support.projects import Bake
-from support.services import Service
+from support.services import PROGRAMS, Service
 
 pytestmark = pytest.mark.brokers
 
+ORDER = PROGRAMS["one order"]
 RECEIPT = "OrderPlaced app.handlers.orders.send_receipt"
-PROVIDER = """
-from opentelemetry import trace
-from opentelemetry.sdk.trace import TracerProvider, export
-
-trace.set_tracer_provider(provider := TracerProvider())
-line = export.ConsoleSpanExporter(formatter=lambda span: span.to_json(indent=None) + "\\n")
-provider.add_span_processor(export.SimpleSpanProcessor(line))
-"""
-ORDER = """
-import asyncio, contextlib, sys, uuid
-import app.main
-from app import bus, events, messaging, tracing
-async def main():
-    span = tracing.trace and tracing.trace.get_tracer("test").start_as_current_span("request")
-    with tracing.traced(), span or contextlib.nullcontext():
-        async with messaging.connected(subscribe=False):
-            await bus.emit(events.OrderPlaced(order_id=uuid.uuid4(), item="tea", quantity=1))
-        loaded = [name for name, module in sys.modules.items() if module]
-        print(len(bus.middleware), any(name.startswith("opentelemetry") for name in loaded))
-asyncio.run(main())
-"""
 
 
 def spans(printed: str) -> dict[str, Any]:
@@ -46,7 +26,7 @@ def spans(printed: str) -> dict[str, Any]:
 def test_an_orders_trace_in_one_process_and_through_two(bake: Bake, broker: StartBroker) -> None:
     project = bake(project_slug=f"t{uuid4().hex[:8]}", broker="nats", lesson="none")
     project.edit("pyproject.toml", "dependencies = [", 'dependencies = ["opentelemetry-sdk>=1.30",')
-    project.write("app/handlers/provider.py", PROVIDER)
+    project.write("app/handlers/provider.py", PROGRAMS["spans are printed"])
     one = spans((alone := project.run("-c", ORDER)).stdout)
     assert set(one) == {"request", RECEIPT}, alone
     service = Service(project, broker("nats").url)

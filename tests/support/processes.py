@@ -18,16 +18,20 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
+Done = subprocess.CompletedProcess[str]
 
 
-def run(
-    *command: str | Path, cwd: Path, typed: str = "", **environment: str
-) -> subprocess.CompletedProcess[str]:
+def run(*command: str | Path, cwd: Path, typed: str = "", **environment: str) -> Done:
     """Run `command` for ten minutes at most; return how it ended and what it printed, as UTF-8."""
+    return run_alone(*command, cwd=cwd, typed=typed, **(os.environ | environment))
+
+
+def run_alone(*command: str | Path, cwd: Path, typed: str = "", **environment: str) -> Done:
+    """Run `command` with nothing but `environment`."""
     return subprocess.run(
         command,
         cwd=cwd,
-        env=os.environ | environment,
+        env=environment,
         input=typed,
         capture_output=True,
         encoding="utf-8",
@@ -45,8 +49,7 @@ def succeed(*command: str | Path, cwd: Path, **environment: str) -> str:
 
 def free_port() -> int:
     """Return a port of this machine that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+    with socket.create_server(("127.0.0.1", 0)) as probe:
         return int(probe.getsockname()[1])
 
 
@@ -57,32 +60,27 @@ def until(holds: Callable[[], T], seconds: float = 60, why: Callable[[], object]
     """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        try:
+        with suppress(OSError):
             if found := holds():
                 return found
-        except OSError:
-            pass
         time.sleep(0.05)
     raise AssertionError(f"not within {seconds} s: {why()}")
 
 
 class Process:
-    """A process that runs beside the test: its output, and every way to end it.
+    """A process beside the test; started again, it keeps its command and adds to its output."""
 
-    It can be started again, and then keeps its command and adds to its output.
-    """
+    process: subprocess.Popen[bytes]  # not there until it's started
 
     def __init__(self, *command: str | Path, cwd: Path, **environment: str) -> None:
         self.command: tuple[str | Path, ...] = command
         self.cwd = cwd
         self.environment = environment
-        self.files: Path | None = None  # with what it prints
-        self.process: subprocess.Popen[bytes] | None = None
+        self.files = Path(tempfile.mkdtemp())  # with what it prints
         self.user: str | None = None  # who runs it, if that's somebody else
 
     def start(self) -> Self:
         """Start it; return at once."""
-        self.files = self.files or Path(tempfile.mkdtemp())
         stdout, stderr = ((self.files / name).open("ab") for name in ("stdout", "stderr"))
         with stdout, stderr:
             self.process = subprocess.Popen(
@@ -100,16 +98,14 @@ class Process:
 
     @property
     def pid(self) -> int:
-        assert self.process is not None
         return self.process.pid
 
     @property
     def runs(self) -> bool:
-        return self.process is not None and self.process.poll() is None
+        return hasattr(self, "process") and self.process.poll() is None
 
     def send(self, number: int, group: bool = False) -> None:
         """Send a signal to it, to all that it started too if `group`; on Windows Ctrl+Break."""
-        assert self.process is not None
         if sys.platform == "win32":
             self.process.send_signal(signal.CTRL_BREAK_EVENT)
         elif group:
@@ -119,7 +115,6 @@ class Process:
 
     def wait(self, seconds: float = 30) -> int:
         """Wait until it has ended by itself; return its status."""
-        assert self.process is not None
         return self.process.wait(timeout=seconds)
 
     def stop(self, number: int = signal.SIGINT, group: bool = False) -> int:
@@ -129,25 +124,23 @@ class Process:
 
     def kill(self) -> None:
         """End it at once, as a power cut would, with all that it started."""
-        if self.process is not None:
+        if hasattr(self, "process"):
             if sys.platform == "win32":
                 self.process.kill()
             else:
                 with suppress(ProcessLookupError):  # it ended before
-                    os.killpg(self.process.pid, signal.SIGKILL)
+                    os.killpg(self.pid, signal.SIGKILL)
             self.process.wait()
 
     def close(self) -> None:
         """End it, and forget what it printed."""
         self.kill()
-        if self.files is not None:
-            shutil.rmtree(self.files, ignore_errors=True)
+        shutil.rmtree(self.files, ignore_errors=True)
 
     def output(self, name: str = "stdout") -> str:
         """Return what it printed so far."""
-        if self.files is None:
-            return ""
-        return (self.files / name).read_text(encoding="utf-8", errors="replace")
+        file = self.files / name
+        return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
 
     def until(self, holds: Callable[[], T], seconds: float = 60) -> T:
         """Return what `holds()` returns as soon as that's true; fail if the process ends first."""
@@ -173,15 +166,13 @@ class Server(Process):
 
     def up(self, path: str = "/openapi.json", seconds: float = 60) -> Self:
         """Start it, and wait until `path` answers with 200."""
-        self.start()
-        self.until(lambda: self.request("GET", path)[0] == 200, seconds)
+        self.start().until(lambda: self.request("GET", path)[0] == 200, seconds)
         return self
 
     def printed(self) -> list[str]:
         """Return the lines on stdout, without blank ones and the banner of FastAPI's command."""
-        lines = [line.strip() for line in self.output().splitlines() if line.strip()]
-        banner = [number for number, line in enumerate(lines) if line.endswith("Logs:")]
-        return lines[banner[0] + 1 :] if banner else lines
+        lines = self.output().split("Logs:", 1)[-1].splitlines()
+        return [line.strip() for line in lines if line.strip()]
 
     def wait_for(self, line: str, seconds: float = 60) -> None:
         """Wait until `line` is on stdout."""
@@ -195,10 +186,11 @@ class Server(Process):
         headers = {"Content-Type": "application/json"}
         asked = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)
         try:
-            with urllib.request.urlopen(asked, timeout=seconds) as answer:
-                return answer.status, answer.read(), answer.headers
+            answer = urllib.request.urlopen(asked, timeout=seconds)
         except urllib.error.HTTPError as error:
-            return error.code, error.read(), error.headers
+            answer = error  # an answer, too
+        with answer:
+            return answer.status, answer.read(), answer.headers
 
     def get(self, path: str) -> Any:
         """Return the JSON that `path` answers, as soon as the port is open."""

@@ -4,17 +4,18 @@ import hashlib
 import json
 import os
 import shutil
-import subprocess
 import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from support.processes import succeed
+from filelock import FileLock
+
+from support.processes import Done, run_alone, succeed
 
 EXERCISES = 5  # of the lesson
 KEPT = ("PATH", "SYSTEMROOT", "TEMP", "TMP")  # of the environment
-LEFT_OUT = shutil.ignore_patterns(".venv", "__pycache__", "uv.lock", ".*_cache")
+LEFT_OUT = (".venv", "__pycache__", "uv.lock")
 
 
 @dataclass(frozen=True)
@@ -22,63 +23,47 @@ class Project:
     """A generated project, and where the environments are that projects share."""
 
     path: Path
-    environments: Path = field(repr=False)
+    environments: Path = field(default=Path(), repr=False)
 
     @property
     def python(self) -> Path:
         """The Python of an environment that has what the project installs, made on first use.
 
-        All projects that install the same share it, in all workers: uv locks it while it's made.
+        All projects that install the same share it, in all workers.
         """
         pyproject = tomllib.loads(self.read("pyproject.toml"))
-        project = {
-            "name": "environment",
-            "version": "0",
-            "requires-python": pyproject["project"]["requires-python"],
-            "dependencies": pyproject["project"]["dependencies"],
-        }
-        wanted = (project, pyproject["dependency-groups"])
-        lines = [
-            f"[{name}]\n"
-            + "".join(f"{key} = {json.dumps(value)}\n" for key, value in table.items())
-            for name, table in zip(("project", "dependency-groups"), wanted, strict=True)
-        ]
-        text = "".join(lines)
-        folder = self.environments / hashlib.sha256(text.encode()).hexdigest()[:8]
-        python = folder / ".venv" / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
-        if not (folder / "ready").exists():
-            folder.mkdir(parents=True, exist_ok=True)
-            new = folder / f"pyproject-{os.getpid()}"
-            new.write_text(text, encoding="utf-8")
-            new.replace(folder / "pyproject.toml")
-            succeed("uv", "sync", "--quiet", "--no-install-project", cwd=folder)
-            (folder / "ready").touch()
+        installs = (pyproject["project"]["dependencies"], pyproject["dependency-groups"])
+        digest = hashlib.sha256(json.dumps(installs).encode()).hexdigest()[:8]
+        folder = self.environments / digest
+        python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+        ready = folder / "ready"
+        self.environments.mkdir(exist_ok=True)
+        with FileLock(self.environments / f"{digest}.lock"):
+            if not ready.exists():
+                what = ("--requirement", "pyproject.toml", "--group", "dev")
+                succeed("uv", "venv", "--quiet", "--clear", folder, cwd=self.path)
+                succeed("uv", "pip", "install", "--quiet", "--python", python, *what, cwd=self.path)
+                ready.touch()
         return python
 
-    def run(self, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, **variables: str) -> Done:
         """Run the project's Python with `arguments`, in a plain environment and `variables`."""
         plain = {name: os.environ[name] for name in KEPT if name in os.environ}
-        return subprocess.run(
-            [self.python, *arguments],
-            cwd=self.path,
-            env={**plain, "PYTHONIOENCODING": "utf-8", **variables},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=300,
-        )
+        environment = {**plain, "PYTHONIOENCODING": "utf-8", **variables}
+        return run_alone(self.python, *arguments, cwd=self.path, **environment)
 
-    def test(self, *names: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def test(self, *names: str, **variables: str) -> Done:
         """Run the project's tests, or only those that are named."""
         return self.run("-m", "pytest", "-q", "-p", "no:cacheprovider", *names, **variables)
 
-    def check(self, *options: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def check(self, *options: str, **variables: str) -> Done:
         """Run the learner's command."""
         return self.run("-m", "lesson", "check", *options, **variables)
 
     def copy(self, to: Path) -> "Project":
         """Return a copy of it that may be changed."""
-        return Project(shutil.copytree(self.path, to, ignore=LEFT_OUT), self.environments)
+        ignore = shutil.ignore_patterns(*LEFT_OUT, ".*_cache")
+        return Project(shutil.copytree(self.path, to, ignore=ignore), self.environments)
 
     def read(self, file: str) -> str:
         return (self.path / file).read_text(encoding="utf-8")
@@ -97,7 +82,7 @@ class Project:
         return {
             path.relative_to(self.path).as_posix(): path.read_text(encoding="utf-8")
             for path in sorted(self.path.rglob("*"))
-            if path.is_file() and not {".venv", "__pycache__", "uv.lock"} & set(path.parts)
+            if path.is_file() and not {*LEFT_OUT} & set(path.parts)
         }
 
 

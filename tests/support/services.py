@@ -2,14 +2,13 @@
 
 import shutil
 import signal
-import subprocess
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlencode
 
 from support.cases import cases
-from support.processes import Server, run, succeed, until
+from support.processes import Done, Server, run, succeed, until
 from support.projects import Project
 
 BROKERS = Path(__file__).parents[1] / "brokers"
@@ -27,6 +26,28 @@ class Note(NamedTuple):
     what: str
 
 
+class Instance(Server):
+    """One process of the service."""
+
+    def health(self) -> int:
+        return self.request("GET", "/health")[0]
+
+    def well(self, seconds: float = 60) -> None:
+        """Wait until its broker is there."""
+        self.until(lambda: self.health() == 200, seconds)
+
+    def emit(self, **parameters: Any) -> int:
+        status, refused = self.post(f"/emit?{urlencode(parameters)}")
+        assert status == 200, refused
+        return int(refused)
+
+    def end(self) -> None:
+        """End it as an operator does; fail if it does not end well."""
+        assert self.stop(signal.SIGTERM) in (0, -signal.SIGTERM), self
+        assert "Cleanup done" in self.printed(), self
+        assert "Traceback" not in str(self), self
+
+
 class Service:
     """The generated service with a broker: its instances, and what its listeners did."""
 
@@ -37,53 +58,38 @@ class Service:
         self.url = url
         self.log = self.folder / "jobs.log"
         self.instances: list[Instance] = []
-        self.read = 0  # bytes of the log
-        self.noted: list[Note] = []
-        self.has_done: dict[str, set[str]] = defaultdict(set)
+        fast = {"BROKER_BACKOFF": "0.1", "BROKER_LEASE": "3"}
+        self.environment = {"BROKER_URL": url, "JOBS_LOG": str(self.log), **fast}
         shutil.copy(BROKERS / "jobs.py", self.folder / "app" / "handlers")
 
-    @property
-    def environment(self) -> dict[str, str]:
-        fast = {"BROKER_BACKOFF": "0.1", "BROKER_LEASE": "3"}
-        return {"BROKER_URL": self.url, "JOBS_LOG": str(self.log), **fast}
-
-    def new(self, **environment: str) -> "Instance":
+    def new(self, **environment: str) -> Instance:
         """Start an instance; return at once."""
         command = (self.python, "-m", "uvicorn", "app.main:app")
         instance = Instance(*command, cwd=self.folder, **(self.environment | environment))
         self.instances.append(instance)
         return instance.start()
 
-    def start(self, **environment: str) -> "Instance":
+    def start(self, **environment: str) -> Instance:
         """Start an instance, and wait until it is well."""
         instance = self.new(**environment)
-        instance.until(lambda: instance.health() == 200)
+        instance.well()
         return instance
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str) -> Done:
         return run(self.python, *arguments, cwd=self.folder, **self.environment)
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str) -> Done:
         return self.run("-m", "app.messaging", *arguments)
 
     def notes(self) -> list[Note]:
         """Return all that the listeners wrote, in order."""
-        if self.log.exists():
-            with self.log.open("rb") as log:
-                log.seek(self.read)
-                new = log.read()
-            new = new[: new.rfind(b"\n") + 1]
-            self.read += len(new)
-            for who, pid, number, id, what in map(str.split, new.decode().splitlines()):
-                self.noted.append(Note(who, int(pid), int(number), id, what))
-                if what == "done":
-                    self.has_done[who].add(id)
-        return self.noted
+        text = self.log.read_text(encoding="utf-8") if self.log.exists() else ""
+        lines = map(str.split, text[: text.rfind("\n") + 1].splitlines())  # the whole ones
+        return [Note(who, int(pid), int(number), id, what) for who, pid, number, id, what in lines]
 
     def done(self, listener: str) -> set[str]:
         """Return the ids of the events that a listener, or the route ("accepted"), is done with."""
-        self.notes()
-        return set(self.has_done[listener])
+        return {note.id for note in self.notes() if (note.who, note.what) == (listener, "done")}
 
     def begun(self) -> list[Note]:
         """Return the notes of the first listener's beginnings."""
@@ -106,8 +112,7 @@ class Service:
         """Send documents as another program would."""
         file = self.folder / "documents"
         file.write_bytes(b"\n".join(documents))
-        done = run(*self.other(broker, "send", file), cwd=self.folder)
-        assert done.returncode == 0, done.stderr
+        succeed(*self.other(broker, "send", file), cwd=self.folder)
 
     def wait_for(
         self, ids: set[str], seconds: float = 60, listeners: Iterable[str] = LISTENERS
@@ -115,51 +120,21 @@ class Service:
         """Wait until each listener has handled each of `ids`."""
 
         def missing() -> dict[str, int]:
-            self.notes()
-            return {each: count for each in listeners if (count := len(ids - self.has_done[each]))}
+            return {each: count for each in listeners if (count := len(ids - self.done(each)))}
 
         until(lambda: not missing(), seconds, lambda: f"of {len(ids)}: {missing()}\n{self}")
 
     def wait_for_dead_letters(self, count: int, seconds: float = 60) -> str:
         """Wait until there are `count` dead letters; return what the command lists."""
-        listed = ""
 
-        def all_there() -> bool:
-            nonlocal listed
-            listed = self.command("dead-letters").stdout
-            return f"Dead letters: {count}\n" in listed
+        def listed() -> str:
+            text = self.command("dead-letters").stdout
+            return text if f"Dead letters: {count}\n" in text else ""
 
-        until(all_there, seconds, lambda: f"{listed}\n{self}")
-        return listed
+        return until(listed, seconds, lambda: f"{self.command('dead-letters').stdout}\n{self}")
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.instances))
-
-
-class Instance(Server):
-    """One process of the service."""
-
-    def health(self) -> int:
-        try:
-            return self.request("GET", "/health")[0]
-        except OSError:
-            return 0
-
-    def well(self, seconds: float = 30) -> None:
-        """Wait until its broker is there."""
-        self.until(lambda: self.health() == 200, seconds)
-
-    def emit(self, **parameters: Any) -> int:
-        query = "&".join(f"{name}={value}" for name, value in parameters.items())
-        status, refused = self.post(f"/emit?{query}")
-        assert status == 200, refused
-        return int(refused)
-
-    def end(self) -> None:
-        """End it as an operator does; fail if it does not end well."""
-        assert self.stop(signal.SIGTERM) in (0, -signal.SIGTERM), self
-        assert "Cleanup done" in self.printed(), self
-        assert "Traceback" not in str(self), self
 
 
 Serve = Callable[[str], Service]  # what the fixture `serve` gives: a broker's URL to a service

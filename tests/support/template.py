@@ -4,8 +4,10 @@ import itertools
 import json
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
+from allpairspy import AllPairs
 from cookiecutter.main import cookiecutter
 
 from support.processes import succeed
@@ -17,67 +19,35 @@ ASKED = [question for question in QUESTIONS if not question.startswith("_")]
 CHOICES: dict[str, list[str]] = {
     name: QUESTIONS[name] for name in ASKED if isinstance(QUESTIONS[name], list)
 }
+Answers = dict[str, str]
 WHO = {
     f"GIT_{role}_{what}": value
     for role in ("AUTHOR", "COMMITTER")
     for what, value in (("NAME", "Test"), ("EMAIL", "test@example.org"))
 }
 
-Answers = dict[str, str]
-Pair = tuple[tuple[str, str], ...]
+
+def combinations(every: Iterable[Iterable[str]]) -> list[Answers]:
+    """Return rows of answers with the names of their questions."""
+    return [dict(zip(CHOICES, answers, strict=True)) for answers in every]
 
 
-def combinations(choices: dict[str, list[str]]) -> list[Answers]:
-    """Return every combination of answers."""
-    return [
-        dict(zip(choices, answers, strict=True)) for answers in itertools.product(*choices.values())
-    ]
+ALL = combinations(itertools.product(*CHOICES.values()))
+PAIRWISE = combinations(AllPairs(list(CHOICES.values())))  # each pair of answers is in one of them
 
 
-def pairs(answers: Answers) -> set[Pair]:
-    """Return each pair of answers to two questions that `answers` has."""
-    return set(itertools.combinations(answers.items(), min(2, len(answers))))
-
-
-def pairwise(choices: dict[str, list[str]]) -> list[Answers]:
-    """Return few combinations in which each pair of answers occurs at least once."""
-    every = combinations(choices)
-    open_pairs: set[Pair] = set().union(*map(pairs, every))
-    chosen = []
-    while open_pairs:
-        best = max(every, key=lambda answers: len(pairs(answers) & open_pairs))
-        open_pairs -= pairs(best)
-        chosen.append(best)
-    return chosen
-
-
-def named(answers: Answers) -> str:
-    """Return a name for these answers, as the id of a test."""
-    return "-".join(answers.values())
-
-
-def generate(folder: Path, /, **answers: str) -> Path:
+def generate(
+    folder: Path, template: Path = TEMPLATE, hooks: bool = True, /, **answers: str
+) -> Path:
     """Generate a project in `folder`, with defaults for what `answers` leaves open."""
-    return generate_from(TEMPLATE, folder, **answers)
-
-
-def generate_from(template: Path, folder: Path, hooks: bool = True, /, **answers: str) -> Path:
-    """Generate a project from `template` in `folder`, without the hooks if they may not run."""
-    made = cookiecutter(
-        str(template),
-        no_input=True,
-        extra_context=answers,
-        output_dir=str(folder),
-        accept_hooks=hooks,
-    )
-    return Path(made)
+    where = {"output_dir": str(folder), "accept_hooks": hooks}
+    return Path(cookiecutter(str(template), no_input=True, extra_context=answers, **where))
 
 
 def tracked() -> list[Path]:
     """Return the files of the template that git knows or would add."""
-    names = succeed(
-        "git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=TEMPLATE
-    )
+    which = ("--cached", "--others", "--exclude-standard")
+    names = succeed("git", "ls-files", "-z", *which, cwd=TEMPLATE)
     return [path for name in names.split("\0") if name and (path := TEMPLATE / name).is_file()]
 
 
@@ -90,12 +60,13 @@ def copy_template(to: Path) -> Path:
     return to
 
 
-def commit(repository: Path, message: str = "All") -> None:
-    """Commit all that lies in `repository`, which becomes one if it isn't."""
+def commit(repository: Path, message: str = "All") -> Path:
+    """Commit all that lies in `repository`, which becomes one if it isn't; return it."""
     succeed("git", "init", "--quiet", "--initial-branch=main", cwd=repository)
     succeed("git", "add", "--all", cwd=repository)
-    message = f"--message={message}"
-    succeed("git", "commit", "--allow-empty", "--quiet", message, cwd=repository, **WHO)
+    what = ("--allow-empty", "--quiet", f"--message={message}")
+    succeed("git", "commit", *what, cwd=repository, **WHO)
+    return repository
 
 
 def blocks(page: Path, language: str = "sh") -> list[str]:

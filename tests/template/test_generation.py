@@ -7,65 +7,46 @@ from pathlib import Path
 import pytest
 
 from support.processes import run, succeed
-from support.template import PROJECT, TEMPLATE, copy_template, generate_from
+from support.projects import Project
+from support.template import PROJECT, TEMPLATE, copy_template, generate
 
-LEARNERS = {
-    "app/handlers/stock.py": "# mine\n",
-    "answers.toml": "# mine\n",
-    "TUTORIAL.md": "mine\n",
-    "lesson/mine.py": "# mine\n",
-    "LICENSE": "mine\n",
-}
+COMMAND = ("cookiecutter", TEMPLATE, "--no-input")
+LEARNERS = ["app/handlers/stock.py", "answers.toml", "TUTORIAL.md", "lesson/mine.py", "LICENSE"]
 
 
-def command(*options: str | Path) -> list[str | Path]:
-    return ["cookiecutter", TEMPLATE, "--no-input", *options]
+@pytest.mark.parametrize("options", [["-f"], ["-f", "-s", "lesson=none"]], ids=" ".join)
+def test_what_is_there_is_never_overwritten(options: list[str], tmp_path: Path) -> None:
+    project = Project(generate(tmp_path))
+    for name in LEARNERS:
+        project.write(name, "mine\n")
+    before = project.files()
 
-
-def generate(folder: Path, *options: str | Path) -> str:
-    return succeed(*command(*options), cwd=folder, PWD=str(folder))
-
-
-@pytest.mark.parametrize("options", [["-f"], ["-f", "-s"]], ids=" ".join)
-@pytest.mark.parametrize("lesson", ["student", "solution", "none"])
-def test_what_is_there_is_never_overwritten(
-    options: list[str], lesson: str, tmp_path: Path
-) -> None:
-    generate(tmp_path)
-    project = tmp_path / "event-service"
-    for name, text in LEARNERS.items():
-        (project / name).write_text(text, encoding="utf-8")
-    before = {path: path.read_bytes() for path in project.rglob("*") if path.is_file()}
-
-    done = run(*command(*options, f"lesson={lesson}"), cwd=tmp_path)
+    done = run(*COMMAND, *options, cwd=tmp_path)
 
     assert done.returncode == 1
     [sentence] = (done.stdout + done.stderr).splitlines()
     assert sentence.startswith("'event-service': this folder already exists")
-    assert {path: path.read_bytes() for path in project.rglob("*") if path.is_file()} == before
+    assert project.files() == before
 
 
 def test_an_empty_repository_can_be_filled(tmp_path: Path) -> None:
-    project = tmp_path / "event-service"
-    project.mkdir()
-    succeed("git", "init", "--quiet", cwd=project)
-    generate(tmp_path, "-f")
-    assert (project / "app/main.py").exists()
+    succeed("git", "init", "--quiet", "event-service", cwd=tmp_path)
+    succeed(*COMMAND, "-f", cwd=tmp_path)
+    assert (tmp_path / "event-service/app/main.py").exists()
 
 
-@pytest.mark.parametrize("folder", ["数据", "Ünïcode 🫖"])
-@pytest.mark.parametrize("encoding", ["cp1252", "cp437", "gbk", "ascii"])
+@pytest.mark.parametrize(
+    ("folder", "encoding"),
+    [("数据", "cp1252"), ("数据", "ascii"), ("Ünïcode 🫖", "cp437"), ("Ünïcode 🫖", "gbk")],
+)
 def test_a_terminal_that_lacks_a_character_of_the_folder(
     folder: str, encoding: str, tmp_path: Path
 ) -> None:
-    out = tmp_path / folder
-    out.mkdir()
-    options = ("--no-input", "--output-dir", out)
     coded = {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
-    done = run("cookiecutter", TEMPLATE, *options, cwd=tmp_path, **coded)
+    done = run(*COMMAND, "--output-dir", tmp_path / folder, cwd=tmp_path, **coded)
     assert done.returncode == 0, done.stderr
     assert "event-service is ready" in done.stdout
-    assert (out / "event-service/app/main.py").exists()
+    assert (tmp_path / folder / "event-service/app/main.py").exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a link needs a privilege there")
@@ -73,21 +54,19 @@ def test_the_hint_is_short_in_a_linked_folder_too(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     link = tmp_path / "link"
     link.symlink_to(tmp_path / "real")
-    assert "    cd event-service\n" in generate(link)
-    assert "    cd event-service\n" in generate(tmp_path)
-    elsewhere = generate(tmp_path, "--output-dir", tmp_path / "real" / "deep")
-    assert f'    cd "{tmp_path / "real" / "deep" / "event-service"}"\n' in elsewhere
+    deep = tmp_path / "real" / "deep"
+    assert "    cd event-service\n" in succeed(*COMMAND, cwd=link, PWD=str(link))
+    elsewhere = succeed(*COMMAND, "--output-dir", deep, cwd=tmp_path, PWD=str(tmp_path))
+    assert f'    cd "{deep / "event-service"}"\n' in elsewhere
 
 
-@pytest.mark.parametrize(
-    "name", ["app/billing.py", "app/handlers/billing.py", "lesson/billing.py", "tests/billing.py"]
-)
-def test_a_new_file_is_rendered(name: str, tmp_path: Path) -> None:
-    template = copy_template(tmp_path / "evtemplate")
-    file = template / PROJECT.name / name
-    file.write_text('NAME = "{{ cookiecutter.project_name }}"\n', encoding="utf-8")
-    project = generate_from(template, tmp_path, project_name="Tea")
-    assert (project / name).read_text(encoding="utf-8") == 'NAME = "Tea"\n'
+def test_a_new_file_is_rendered(tmp_path: Path) -> None:
+    template = Project(copy_template(tmp_path / "evtemplate"))
+    names = [f"{folder}/billing.py" for folder in ("app", "app/handlers", "lesson", "tests")]
+    for name in names:
+        template.write(f"{PROJECT.name}/{name}", 'NAME = "{{ cookiecutter.project_name }}"\n')
+    project = Project(generate(tmp_path, template.path, project_name="Tea"))
+    assert [project.read(name) for name in names] == ['NAME = "Tea"\n'] * len(names)
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """What the READMEs tell people to type, typed as it stands there, in a fresh environment."""
 
+import json
 import os
 import re
 import sys
@@ -7,52 +8,50 @@ from pathlib import Path
 
 import pytest
 
-from support.processes import Server, StartServer, succeed
-from support.projects import Bake
-from support.template import TEMPLATE, blocks
+from support.processes import StartServer, run, succeed
+from support.projects import Bake, Project
+from support.template import PROJECT, TEMPLATE, blocks
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the READMEs' blocks are for sh")
 README = TEMPLATE / "README.md"
+Fresh = dict[str, str]
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> str:
-    """A PATH on which only the system, Python and git are to be found: no uv, no tool of ours."""
-    succeed(sys.executable, "-m", "venv", str(tmp_path / "fresh"), cwd=tmp_path)
-    system = [folder for folder in os.defpath.split(os.pathsep) if Path(folder).is_absolute()]
-    return os.pathsep.join([str(tmp_path / "fresh/bin"), *system, "/usr/local/bin"])
+def fresh(tmp_path: Path) -> Fresh:
+    """An active environment: beside the system only Python and git are there, and no uv."""
+    active = tmp_path / "fresh"
+    succeed(sys.executable, "-m", "venv", active, cwd=tmp_path)
+    path = os.pathsep.join([str(active / "bin"), os.defpath.strip(":"), "/usr/local/bin"])
+    return {"PATH": path, "VIRTUAL_ENV": str(active)}
 
 
-def rows_happen(server: Server) -> None:
-    server.start()
-    server.wait_for("App is starting", seconds=240)
-    assert server.get("/") == {"message": "Response sent"}
-    server.stop(group=True)
-    assert server.printed()[-1] == "Cleanup done"
+def rows_happen(server: StartServer, block: str, folder: Path, fresh: Fresh) -> None:
+    """Type a block that starts the service: it answers, it stops, and uv has not warned."""
+    typed = server("sh", "-ec", block, cwd=folder, **fresh).start()
+    typed.wait_for("App is starting", seconds=240)
+    assert typed.get("/") == {"message": "Response sent"}
+    typed.stop(group=True)
+    assert typed.printed()[-1] == "Cleanup done"
+    assert "VIRTUAL_ENV" not in typed.output("stderr")
 
 
 @pytest.mark.slow
 def test_the_template_makes_a_project_and_starts_it(
-    path: str, tmp_path: Path, repository: Path, server: StartServer
+    fresh: Fresh, tmp_path: Path, repository: Path, server: StartServer
 ) -> None:
     command = blocks(README)[0].replace("gh:org/evtemplate", f"git+{repository.as_uri()}")
-    rows_happen(server("sh", "-ec", command, cwd=tmp_path, PATH=path))
-
-
-def test_the_template_is_tested_with_the_command_that_ci_calls() -> None:
-    [command] = [block for block in blocks(README) if "pytest" in block]
-    ci = (TEMPLATE / ".ci" / "run").read_text(encoding="utf-8")
-    assert command.strip() in ci
+    rows_happen(server, command, tmp_path, fresh)
 
 
 @pytest.mark.slow
-def test_a_class_of_projects(path: str, tmp_path: Path, repository: Path) -> None:
+def test_a_class_of_projects(fresh: Fresh, tmp_path: Path, repository: Path) -> None:
     (tmp_path / "class.txt").write_text("team-01\nteam-02\n", encoding="utf-8")
     [loop] = [block for block in blocks(README) if "class.txt" in block]
     loop = loop.replace("gh:org/evtemplate", f"git+{repository.as_uri()}")
-    succeed("sh", "-ec", f"pip install uv\n{loop}", cwd=tmp_path, PATH=path)
+    succeed("sh", "-ec", f"pip install uv\n{loop}", cwd=tmp_path, **fresh)
     for slug in ("team-01", "team-02"):
-        assert f'name = "{slug}"' in (tmp_path / slug / "pyproject.toml").read_text("utf-8")
+        assert f'name = "{slug}"' in Project(tmp_path / slug).read("pyproject.toml")
 
 
 def test_the_template_shows_the_code_that_it_writes(baked: Bake) -> None:
@@ -61,24 +60,38 @@ def test_the_template_shows_the_code_that_it_writes(baked: Bake) -> None:
 
 
 @pytest.mark.slow
-def test_the_project_with_uv(path: str, bake: Bake, server: StartServer) -> None:
+@pytest.mark.parametrize("way", ["uv", "pip"])
+def test_the_project_starts_and_is_tested(
+    way: str, fresh: Fresh, bake: Bake, server: StartServer
+) -> None:
     project = bake().path
-    start, _, test, *_ = blocks(project / "README.md")
-    succeed("pip", "install", "--quiet", "uv", cwd=project, PATH=path)
-    rows_happen(server("sh", "-ec", start, cwd=project, PATH=path))
-    assert " passed" in succeed("sh", "-ec", test, cwd=project, PATH=path)
+    by_uv, by_pip, test, *_ = blocks(project / "README.md")
+    ways = {
+        "uv": (f"pip install --quiet uv\n{by_uv}", test),
+        "pip": (by_pip, ". .venv/bin/activate\npytest"),
+    }
+    start, test = ways[way]
+    rows_happen(server, start, project, fresh)
+    done = run("sh", "-ec", test, cwd=project, **fresh)
+    assert " passed" in done.stdout, done.stderr
+    assert "VIRTUAL_ENV" not in done.stderr
 
 
-@pytest.mark.slow
-def test_the_project_with_pip(path: str, bake: Bake, server: StartServer) -> None:
-    project = bake().path
-    _, install, *_ = blocks(project / "README.md")
-    rows_happen(server("sh", "-ec", install, cwd=project, PATH=path))
-    activated = f"{project / '.venv/bin'}{os.pathsep}{path}"
-    assert " passed" in succeed("pytest", cwd=project, PATH=activated)
+def test_in_an_active_environment_uv_does_not_warn(tmp_path: Path) -> None:
+    """It would, at each command; what's said after the project is made keeps it from that."""
+    active = {"VIRTUAL_ENV": str(tmp_path / "active"), "PWD": str(tmp_path)}
+    said = succeed("cookiecutter", TEMPLATE, "--no-input", cwd=tmp_path, **active)
+    *before, clear, start, test = re.findall(r"^    (\S.*?)(?:  .*)?$", said, re.M)
+    assert (start, test) == ("uv run fastapi dev", "uv run pytest")
+    for typed, warns in (([*before], True), ([*before, clear], False)):
+        script = "\n".join([*typed, "uv run --no-sync python --version"])
+        done = run("sh", "-ec", script, cwd=tmp_path, **active)
+        assert (done.returncode, "VIRTUAL_ENV" in done.stderr) == (0, warns), done.stderr
+    for page in (README, PROJECT / "README.md", PROJECT / "AGENTS.md"):
+        assert f"`{clear}`" in page.read_text(encoding="utf-8"), page
 
 
-def test_the_change_in_three_lines(bake: Bake, server: StartServer) -> None:
+def test_the_change_in_three_lines(bake: Bake) -> None:
     project = bake(lesson="student")
     [lines] = blocks(project.path / "README.md", "python")
     assert len(lines.splitlines()) == 3
@@ -87,18 +100,18 @@ def test_the_change_in_three_lines(bake: Bake, server: StartServer) -> None:
 
     succeed("ruff", "check", "--no-cache", cwd=project.path)
     succeed("ruff", "format", "--check", "--no-cache", cwd=project.path)
-    changed = server(project.python, "-m", "fastapi", "dev", cwd=project.path).start()
-    changed.wait_for("App is starting")
-    assert changed.get("/menu") == ["tea", "coffee"]
-    changed.stop(group=True)
-    tested = project.test()
-    assert tested.returncode == 0, tested.stdout
+    menu = """
+def test_menu(client):
+    assert client.get("/menu").json() == ["tea", "coffee"]
+"""
+    project.write("tests/test_menu.py", menu)
+    assert project.test().returncode == 0
 
 
 @pytest.mark.slow
-def test_what_the_devcontainer_installs(path: str, bake: Bake) -> None:
+def test_what_the_devcontainer_installs(fresh: Fresh, bake: Bake) -> None:
     project = bake()
-    text = project.read(".devcontainer/devcontainer.json")
-    [command] = re.findall(r'"postCreateCommand": "(.+)"', text)
-    succeed("sh", "-ec", command, cwd=project.path, PATH=path)
+    devcontainer = json.loads(project.read(".devcontainer/devcontainer.json"))
+    assert 8000 in devcontainer["forwardPorts"]
+    succeed("sh", "-ec", devcontainer["postCreateCommand"], cwd=project.path, **fresh)
     assert (project.path / ".venv/bin/fastapi").exists()

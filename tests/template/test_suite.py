@@ -4,47 +4,41 @@ import re
 import sys
 from pathlib import Path
 
-from support.processes import run
-from support.template import TEMPLATE
+import pytest
 
-TESTS = TEMPLATE / "tests"
-SOURCES = {path: path.read_text(encoding="utf-8") for path in TESTS.rglob("*.py")}
+from support.processes import run
+from support.template import TEMPLATE, blocks
 
 
 def test_no_test_imports_a_test() -> None:
-    tests = {path.stem for path in SOURCES if path.name.startswith(("test_", "conftest"))}
-    for path, text in SOURCES.items():
-        imported = re.findall(r"^ *(?:from|import) +([\w.]+)", text, re.M)
-        assert [name for name in imported if name.split(".")[-1] in tests] == [], path
+    for path in (TEMPLATE / "tests").rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"^ *(from|import) +(\w+\.)*(test_\w+|conftest)\b", text, re.M), path
 
 
-def pytest(*arguments: str, **environment: str) -> tuple[int, str]:
-    """Run the tests of the page, without a browser; return the status and the last lines."""
-    page = "tests/lesson/test_page.py"
-    path = str(Path(sys.executable).parent)
-    command = (sys.executable, "-m", "pytest", "-n", "2", page, *arguments)
-    done = run(*command, cwd=TEMPLATE, **{"PATH": path} | environment)
-    return done.returncode, done.stdout
+def printed(status: int, *arguments: str, **environment: str) -> str:
+    """Return what the tests of the page print where there's no browser."""
+    command = (sys.executable, "-m", "pytest", "tests/lesson/test_page.py", "-rs", *arguments)
+    done = run(*command, cwd=TEMPLATE, PATH=str(Path(sys.executable).parent), **environment)
+    assert done.returncode == status, done.stdout
+    return done.stdout
 
 
 def test_what_is_left_out_is_said_in_the_end() -> None:
-    status, printed = pytest()
-    assert status == 5  # nothing ran, and CI fails
-    assert re.search(
-        r"^Left out by marker: \d+ browser; .+ `uv run pytest -m MARKER`", printed, re.M
-    )
+    said = printed(5, "-n1")  # nothing ran, and CI fails
+    assert re.search(r"^Left out by marker: \d+ browser; .+ `uv run pytest -m MARKER`", said, re.M)
 
 
-def test_a_skip_has_a_reason_and_fails_in_ci() -> None:
-    marked = ("-m", "browser", "-k", "keyboard", "-rs")
-    status, printed = pytest(*marked, EVTEMPLATE_NO_SKIPS="")
-    assert (status, "chromium is not installed" in printed) == (0, True)
-    status, printed = pytest(*marked, EVTEMPLATE_NO_SKIPS="1")
-    assert (status, "chromium is not installed" in printed) == (1, True)
+@pytest.mark.parametrize(("status", "forbidden"), [(0, ""), (1, "1")])
+def test_a_skip_has_a_reason_and_fails_in_ci(status: int, forbidden: str) -> None:
+    said = printed(status, "-n0", "-m", "browser", "-k", "keyboard", EVTEMPLATE_NO_SKIPS=forbidden)
+    assert "chromium is not installed" in said
 
 
-def test_ci_runs_every_marker() -> None:
+def test_ci_calls_the_command_of_the_readme_and_runs_every_marker() -> None:
     markers = re.findall(r'^    "(\w+): ', (TEMPLATE / "pyproject.toml").read_text("utf-8"), re.M)
     ci = (TEMPLATE / ".ci/run").read_text(encoding="utf-8")
+    [command] = [block for block in blocks(TEMPLATE / "README.md") if "pytest" in block]
+    assert command.strip() in ci
     [run_there] = re.findall(r"^for marker in (.+); do", ci, re.M)
     assert sorted(run_there.split()) == sorted(markers)

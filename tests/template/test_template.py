@@ -1,8 +1,7 @@
 """The template as it lies here, before anything is generated from it."""
 
-import ast
 import itertools
-import tomllib
+import re
 from pathlib import Path
 
 import post_gen_project
@@ -10,126 +9,90 @@ import pytest
 
 from support.processes import succeed
 from support.template import (
+    ALL,
     ASKED,
     CHOICES,
+    PAIRWISE,
     PROJECT,
     QUESTIONS,
     TEMPLATE,
-    combinations,
     copy_template,
-    generate_from,
-    pairs,
-    pairwise,
+    generate,
     tracked,
 )
 
 FILES = tracked()
-TEXTS = {path: path.read_text(encoding="utf-8") for path in FILES if path.suffix not in {".png"}}
+TEXTS = {path: path.read_bytes() for path in FILES if path.suffix != ".png"}
+IN_PROJECT = {path: text for path, text in TEXTS.items() if path.is_relative_to(PROJECT)}
 
 
-def test_the_questions_are_few_and_fixed() -> None:
+def test_the_questions_are_few_and_fixed_and_each_choice_has_a_sentence() -> None:
     texts = ["project_name", "project_slug", "description", "author_name"]
     assert [*texts, "broker", "lesson", "license"] == ASKED
     assert CHOICES["lesson"] == ["student", "solution", "none"]
     assert CHOICES["license"] == ["MIT", "Apache-2.0", "none"]
+    prompts = QUESTIONS["__prompts__"]
+    sentences = [prompts[question] for question in texts]
+    for question, answers in CHOICES.items():
+        assert list(prompts[question]) == ["__prompt__", *answers]
+        sentences += prompts[question].values()
+    assert all(len(sentence.split()) > 3 for sentence in sentences)
 
 
-@pytest.mark.parametrize("question", ASKED)
-def test_every_question_and_every_choice_has_a_sentence(question: str) -> None:
-    prompt = QUESTIONS["__prompts__"][question]
-    if question in CHOICES:
-        assert list(prompt) == ["__prompt__", *CHOICES[question]]
-        assert all(len(sentence.split()) > 3 for sentence in prompt.values())
-    else:
-        assert len(prompt.split()) > 3
-
-
-@pytest.mark.parametrize("name", ["README.md", "TUTORIAL.md", "pyproject.toml"])
-def test_no_blank_line_is_lost_after_a_condition(name: str) -> None:
-    lines = (PROJECT / name).read_text(encoding="utf-8").splitlines()
-    for line, following in itertools.pairwise(lines):
-        assert not line.lstrip().startswith("# %") or following.strip()
-
-
-def test_every_python_file_parses_in_place() -> None:
-    sources = [path for path in TEXTS if path.suffix == ".py"]
-    assert sources
-    for path in sources:
-        ast.parse(TEXTS[path], filename=str(path))
-
-
-@pytest.mark.parametrize("command", [["check"], ["format", "--check"]], ids=" ".join)
 @pytest.mark.parametrize("folder", [TEMPLATE, PROJECT], ids=["template", "project"])
-def test_ruff_is_content_in_place(command: list[str], folder: Path) -> None:
-    succeed("ruff", *command, "--no-cache", cwd=folder)
+def test_ruff_is_content_in_place(folder: Path) -> None:
+    succeed("ruff", "check", "--no-cache", cwd=folder)
+    succeed("ruff", "format", "--check", "--no-cache", cwd=folder)
 
 
 def test_mypy_is_content() -> None:
     modules = [*(TEMPLATE / "hooks").glob("*.py"), *TEMPLATE.glob("*.py")]
-    assert len(modules) == 4
     succeed("mypy", "tests", *modules, cwd=TEMPLATE)
 
 
-def test_conditions_are_comments() -> None:
-    project = [path for path in TEXTS if path.is_relative_to(PROJECT)]
-    assert [path for path in project if "{%" in TEXTS[path] or "{#" in TEXTS[path]] == []
-
-
-def test_every_path_that_a_choice_names_exists() -> None:
-    choices = post_gen_project.CHOICES
-    assert [path for path, *_ in choices if not (PROJECT / path).exists()] == []
+def test_conditions_are_comments_and_eat_no_blank_line() -> None:
+    assert [path for path, text in IN_PROJECT.items() if re.search(rb"{[%#]", text)] == []
     assert [
-        (question, answers)
-        for _, question, answers, _ in choices
-        if not set(answers) <= set(CHOICES[question])
+        (path.name, text[: found.start()].count(b"\n") + 1)
+        for path, text in IN_PROJECT.items()
+        if path.parent == PROJECT and path.suffix in {".md", ".toml"}
+        for found in re.finditer(rb"^ *# %.*\n *\n", text, re.M)
     ] == []
 
 
-def test_file_names_suit_every_system() -> None:
+def test_no_row_of_the_choices_is_for_nothing() -> None:
+    assert [path for path, *_ in post_gen_project.CHOICES if not (PROJECT / path).exists()] == []
+    asked = [(row[1], row[2]) for row in post_gen_project.CHOICES]
+    assert [each for each in asked if not set(each[1]) <= set(CHOICES[each[0]])] == []
+
+
+def test_files_suit_every_system() -> None:
     names = [str(path.relative_to(TEMPLATE)).replace(PROJECT.name, "project") for path in FILES]
     assert [name for name in names if set(name) & set('<>:"|?*\\')] == []
-
-
-def test_line_ends_are_lf() -> None:
-    assert [path for path in FILES if b"\r" in path.read_bytes() and path.suffix != ".png"] == []
+    assert [path for path, text in TEXTS.items() if b"\r" in text] == []
     for folder in (TEMPLATE, PROJECT):
         assert "eol=lf" in (folder / ".gitattributes").read_text(encoding="utf-8")
 
 
 def test_both_environments_ask_for_the_same_ruff() -> None:
-    ours, theirs = (
-        tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))
-        for folder in (TEMPLATE, PROJECT)
-    )
-
-    def ruff(pyproject: dict[str, dict[str, list[str]]]) -> list[str]:
-        return [name for name in pyproject["dependency-groups"]["dev"] if name.startswith("ruff")]
-
-    assert ruff(ours) == ruff(theirs)
-    # Only tests import these two; a project finds lesson by itself, or has none.
-    for name in ("lesson", "support"):
-        ours["tool"]["ruff"]["lint"]["isort"]["known-first-party"].remove(name)
-    # Only in the template, where all variants of a file stand below each other.
-    del theirs["tool"]["ruff"]["format"]
-    del theirs["tool"]["ruff"]["lint"]["per-file-ignores"]
-    assert ours["tool"]["ruff"] == theirs["tool"]["ruff"]
+    files = [TEXTS[folder / "pyproject.toml"] for folder in (TEMPLATE, PROJECT)]
+    [ours], [theirs] = (re.findall(rb'"ruff>.+"', text) for text in files)
+    assert ours == theirs
 
 
 def test_a_checkout_with_caches_still_generates(tmp_path: Path) -> None:
     checkout = copy_template(tmp_path / "checkout")
     for cache in ("app/__pycache__", ".ruff_cache"):
-        (checkout / PROJECT.name / cache).mkdir()
-        (checkout / PROJECT.name / cache / "no-text").write_bytes(b"\xff\xfe")
-
-    project = generate_from(checkout, tmp_path)
-
-    assert not list(project.rglob("*cache*"))
+        folder = checkout / PROJECT.name / cache
+        folder.mkdir()
+        (folder / "no-text").write_bytes(b"\xff\xfe")
+    assert not list(generate(tmp_path, checkout).rglob("*cache*"))
 
 
 def test_each_pair_of_answers_occurs() -> None:
-    """Also with choices that aren't asked today."""
-    for choices in (CHOICES, CHOICES | {"new": ["a", "b", "c", "d"]}, {"one": ["a", "b"]}):
-        chosen = pairwise(choices)
-        every = combinations(choices)
-        assert set().union(*map(pairs, chosen)) == set().union(*map(pairs, every))
-        assert len(chosen) < len(every) or len(choices) == 1
+    all_pairs, chosen = (
+        {pair for answers in every for pair in itertools.combinations(answers.items(), 2)}
+        for every in (ALL, PAIRWISE)
+    )
+    assert chosen == all_pairs
+    assert len(PAIRWISE) < len(ALL) / 2

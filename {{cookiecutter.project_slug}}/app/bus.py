@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from functools import cache, partial
+from itertools import count
 from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
@@ -27,7 +28,8 @@ middleware: list["Middleware"] = []  # the first one is the outermost
 # % if cookiecutter.broker != "none"
 publish: Callable[[IntegrationEvent], Awaitable[None]] | None = None  # while a broker is connected
 # % endif
-_chain: ContextVar[Any] = ContextVar("chain", default=None)  # the emit that led here, see _circle
+_chain: ContextVar[Any] = ContextVar("chain", default=())  # the emits that led here, see _circle
+log = logging.getLogger(__name__)
 
 
 class EndlessChain(RuntimeError):
@@ -89,20 +91,19 @@ async def emit(event: Event) -> list[Any]:
     # % endif
     outputs: list[Any] = []
     failures: tuple[Exception, ...] = ()
-    outer = _chain.get()
-    chain = (event_type, outputs, outer, outer[3] if outer else [])
+    outer, link = _chain.get(), (event_type, outputs)
+    chain = (*outer, link) if outer else (count(), link)
     if outer and (circle := _circle(chain, after=50)):
         raise EndlessChain(circle)
     token = _chain.set(chain)
     try:
-        for call in calls:
+        for listener, call in calls:
             try:
                 outputs.append(await call(event))
             except BaseException as error:
                 if ending := _what_ends_emit(error):
                     raise ending.with_traceback(None) from None  # one round is enough to read
-                name = name_of(listeners(event_type)[len(outputs)])
-                logging.getLogger(__name__).exception("%s failed on %s", name, event_type.__name__)
+                log.exception("%s failed on %s", name_of(listener), event_type.__name__)
                 outputs.append(None)
                 failures += (error if isinstance(error, Exception) else RuntimeError(repr(error)),)
     finally:
@@ -135,10 +136,10 @@ def name_of(listener: Listener) -> str:
 
 
 @cache
-def _calls(event_type: type[Event]) -> list[CallNext]:
+def _calls(event_type: type[Event]) -> list[tuple[Listener, CallNext]]:
     if not issubclass(event_type, Event):
         raise TypeError("emit takes an event, with its brackets: emit(Startup()), for example.")
-    return [caller(listener) for listener in listeners(event_type)]
+    return [(listener, caller(listener)) for listener in listeners(event_type)]
 
 
 async def _call_in_thread(listener: Listener, event: Event) -> Any:
@@ -149,21 +150,16 @@ async def _call_in_thread(listener: Listener, event: Event) -> Any:
 
 def _circle(chain: Any, after: int = 0) -> str:
     """Show the last round of a chain that's back at the same event, if it's longer than `after`."""
-    links = [chain]  # for each emit its event, what its listeners returned so far, what led to it
-    while outer := links[-1][2]:
-        links.append(outer)
-    events = [event_type for event_type, *_ in links]
-    if events.count(events[0]) == 1:
-        return ""
-    chain[3].append(events[0])  # counted in all branches together
-    if len(links) <= after and len(chain[3]) <= 1000:
-        return ""
-    start = next(event for event in reversed(events) if events.count(event) > 1)
-    newest = events.index(start)
-    circle = links[newest : events.index(start, newest + 1) + 1][::-1]
-    running = [each for link in circle[:-1] for each in listeners(link[0])[len(link[1]) :][:1]]
+    repeats, *links = chain  # a link: the type of an event, and what its listeners returned so far
+    types = [event_type for event_type, _ in links]
+    if types.count(types[-1]) == 1 or (len(links) <= after and next(repeats) < 1000):
+        return ""  # the repeats of all branches are counted together
+    start = next(each for each in types if types.count(each) > 1)
+    *_, begin, end = (at for at, each in enumerate(types) if each is start)
+    running = [each for link in links[begin:end] for each in listeners(link[0])[len(link[1]) :][:1]]
     names = ", ".join(name_of(listener).split(".")[-1] for listener in running)
-    return f"{' -> '.join(link[0].__name__ for link in circle)} ({names}): these listeners trigger each other."
+    arrows = " -> ".join(event_type.__name__ for event_type in types[begin : end + 1])
+    return f"{arrows} ({names}): these listeners trigger each other."
 
 
 def _what_ends_emit(error: BaseException) -> BaseException | None:

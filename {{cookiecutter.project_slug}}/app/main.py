@@ -23,11 +23,14 @@ for router in handlers.routers:
     app.include_router(router)
 # % else
 import json
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from starlette.types import ASGIApp, Message
 
 # % if cookiecutter.broker == "postgres"
 from app import database, handlers, messaging
@@ -37,6 +40,7 @@ from app import handlers, messaging
 from app.bus import emit
 from app.events import Shutdown, Startup
 from app.messaging import asyncapi, health
+from app.messaging.settings import BrokerUnavailable
 from app.tracing import traced
 
 
@@ -69,6 +73,23 @@ app = FastAPI(
 )
 for router in (*handlers.routers, health.router, asyncapi.router):
     app.include_router(router)
+
+
+def say_why(app: ASGIApp) -> ASGIApp:
+    """Let the server log a sentence, in place of a stack, if it can't start without the broker."""
+
+    def wrapped(scope: Any, receive: Any, send: Any) -> Any:
+        async def tell(message: Message) -> None:
+            if isinstance(error := sys.exception(), BrokerUnavailable):
+                message["message"] = str(error)
+            await send(message)
+
+        return app(scope, receive, tell if scope["type"] == "lifespan" else send)
+
+    return wrapped
+
+
+app.add_middleware(say_why)
 
 
 @app.exception_handler(RequestValidationError)

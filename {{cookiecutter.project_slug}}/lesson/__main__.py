@@ -6,7 +6,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +14,8 @@ from lesson import course
 from lesson.course import Choice, LessonError, Verdict
 from lesson.exercises import EXERCISES, verdicts
 
-MARKS = {"right": "\u2713", "wrong": "\u2717", "not yet": "\u00b7"}
-PLAIN_MARKS = {"right": "x", "wrong": "!", "not yet": " "}
+# A mark, and what stands for it where the terminal has no such character.
+MARKS = {"right": "\u2713x", "wrong": "\u2717!", "not yet": "\u00b7 "}
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Item:
     id: str
     text: str
     verdict: Verdict
-    choices: list[Choice]
+    choices: Sequence[Choice] = ()
 
     @property
     def remark(self) -> str:
@@ -35,14 +35,12 @@ class Item:
         return sentence if self.part == "Predict" else f"{state}: {sentence}"
 
     def show(self) -> None:
-        """Print it, with a mark that the terminal can show."""
-        try:
-            "".join(MARKS.values()).encode(sys.stdout.encoding or "ascii")
-            mark = MARKS[self.verdict.state]
-        except UnicodeEncodeError:
-            mark = PLAIN_MARKS[self.verdict.state]
+        wanted = "".join(marks[0] for marks in MARKS.values())
+        plain = b"?" in wanted.encode(sys.stdout.encoding or "ascii", "replace")
         remark = "" if self.verdict.state == "not yet" else f"\n      {self.remark}"
-        print(f"  [{mark}] {self.id:<11} {self.text}{remark}", flush=True)
+        print(
+            f"  [{MARKS[self.verdict.state][plain]}] {self.id:<11} {self.text}{remark}", flush=True
+        )
 
 
 def items() -> Iterator[Item]:
@@ -50,22 +48,22 @@ def items() -> Iterator[Item]:
     given = course.read_answers()
     for prediction in course.predictions():
         verdict = Verdict("not yet", "Write down what you expect, in answers.toml.")
-        if said := given.predict.get(prediction.id):
+        if said := given.get(prediction.id):
             verdict = Verdict("right", f"You said: {said}. The table says: {prediction.outcome}.")
-        yield Item("Predict", prediction.id, prediction.text, verdict, [])
-    states: dict[str | None, str] = {None: "right"}
+        yield Item("Predict", prediction.id, prediction.text, verdict)
+    right: set[str | None] = {None}
     for question in course.questions():
-        text, choices = f"(comes after {question.after})", []
-        verdict = Verdict("not yet", f"It comes after {question.after}.")
-        if states[question.after] == "right":
-            text, choices = question.text, question.choices
-            verdict = course.mark(question, given.quiz.get(question.id))
-        states[question.id] = verdict.state
-        yield Item("Quiz", question.id, text, verdict, choices)
-    texts = {"exercises": "Fix app/, so that it starts again"}
-    texts |= {exercise.id: exercise.text for exercise in EXERCISES}
+        later = Verdict("not yet", f"It comes after {question.after}.")
+        item = Item("Quiz", question.id, f"(comes after {question.after})", later)
+        if question.after in right:
+            verdict = course.mark(question, given.get(question.id))
+            item = Item("Quiz", question.id, question.text, verdict, question.choices)
+        if item.verdict.state == "right":
+            right.add(question.id)
+        yield item
+    texts = {exercise.id: exercise.text for exercise in EXERCISES}
     for id_, verdict in verdicts().items():
-        yield Item("Exercises", id_, texts[id_], verdict, [])
+        yield Item("Exercises", id_, texts.get(id_, "Fix app/, so that it starts again"), verdict)
 
 
 def look(before: list[Item] | None = None) -> list[Item]:
@@ -90,21 +88,13 @@ def look(before: list[Item] | None = None) -> list[Item]:
 
 def summarize(done: list[Item], path: Path) -> None:
     """Add the same, as a table in Markdown, to the summary of a GitHub Actions job."""
-    lines = ["## The lesson", "", "| | What | Asks | How far |", "|---|---|---|---|"]
-    for item in done:
-        cells = [html.escape(" ".join(text.split())) for text in (item.id, item.text, item.remark)]
-        row = " | ".join(cell.replace("|", "&#124;") for cell in cells)
-        lines.append(f"| {MARKS[item.verdict.state]} | {row} |")
     with path.open("a", encoding="utf-8") as file:
-        file.write("\n".join([*lines, "", ""]))
-
-
-def check(grade: bool) -> int:
-    """Show how far the learner is; return 1 if `grade` and anything is open, else 0."""
-    done = look()
-    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        summarize(done, Path(summary))
-    return int(grade and any(item.verdict.state != "right" for item in done))
+        file.write("## The lesson\n\n| | What | Asks | How far |\n|---|---|---|---|\n")
+        for item in done:
+            cells = (MARKS[item.verdict.state][0], item.id, item.text, item.remark)
+            safe = [html.escape(" ".join(cell.split())).replace("|", "&#124;") for cell in cells]
+            file.write(f"| {' | '.join(safe)} |\n")
+        file.write("\n")
 
 
 def watch() -> int:
@@ -164,7 +154,12 @@ def main() -> int:
         serve(**options)
         return 0
     # % endif
-    return watch() if given.watch else check(given.grade)
+    if given.watch:
+        return watch()
+    done = look()
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        summarize(done, Path(summary))
+    return int(given.grade and any(item.verdict.state != "right" for item in done))
 
 
 if __name__ == "__main__":

@@ -5,10 +5,8 @@ one gets both again, as a broker would deliver them; then the broker is away, wh
 not hide. lesson.exercises runs this, and compares.
 """
 
-import ast
 import inspect
 import json
-import logging
 import os
 import re
 import shutil
@@ -23,8 +21,8 @@ from app.messaging.delivery import EventNotStored
 from lesson.course import Verdict
 from lesson.exercises import SILENCE, run
 from lesson.feedback import explain, say, where
-from lesson.marks import find_receipt, name, uses
-from lesson.probe import Probe, Recorder, Run
+from lesson.marks import catches, find_receipt, name
+from lesson.probe import Probe
 
 KEEPS = r"sqlite3|\bopen\(|\bPath\(|\.write|\.touch|shelve|dbm|pickle|transaction\("  # on disk
 NEEDED = ("app", "lesson", "TUTORIAL.md", "answers.toml")
@@ -73,49 +71,45 @@ def mark(facts: dict[str, Any]) -> Verdict:
     return Verdict("right", say("outlives", ""))
 
 
-class Printer(Recorder):
-    """Stands in for sys.stdout, as the recorder does, and may jam under one listener."""
+class JammingProbe(Probe):
+    """Its printer may jam under one listener."""
 
     jams: Any = None
 
     def write(self, text: str) -> int:
         now = self.now.get()
-        if now and self.jams and now[1].listener == self.jams:
+        if now and self.jams and now.listener == self.jams:
             raise OSError("The printer is out of paper")
         return super().write(text)
 
 
-def printed(run: Run, receipt: Any) -> bool:
-    calls = [call for step in run.steps for call in step.calls if call.listener == receipt]
-    return any(call.prints_id() for call in calls)
-
-
-def first(app: Probe, tell: Any) -> None:
+def first(app: JammingProbe) -> None:
     """Handle two orders, the second with a jammed printer; end as `kill -9` ends."""
-    printer: Any = app.recorder
-    order = app.order_of(app.order(2))
-    printer.jams = find_receipt(order)
-    jammed = app.order_of(app.order(3))
-    if order and jammed:
-        tell(orders=[order.event.model_dump_json(), jammed.event.model_dump_json()])
-        calls = [call for call in jammed.calls if call.listener == printer.jams]
-        tell(hidden=not any(call.error for call in calls))
+    order = app.order(2)
+    app.jams = find_receipt(app, order)
+    orders = [app.placed(each)[:1] for each in (order, jammed := app.order(3))]
+    if all(orders):
+        failed = [step.listener for step in jammed.failures()]
+        app.note(orders=[step.event.model_dump_json() for [step] in orders])
+        app.note(hidden=app.jams not in failed)
     os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
 
 
-def second(app: Probe, tell: Any, orders: list[str]) -> None:
+def second(app: Probe, orders: list[str]) -> None:
     """Handle both orders again, and a new one; tell what was printed."""
-    receipt = find_receipt(app.order_of(new := app.order(2)))
+    new = app.order(2)
+    receipt = find_receipt(app, new)
     if receipt is None:
         return
     events = [app.events.OrderPlaced.model_validate_json(order) for order in orders]
     again, mended = map(app.emit, events)
-    errors = [call.error for call in again.failures() if call.listener == receipt]
+    errors = [step.error for step in again.failures() if step.listener == receipt]
     source = inspect.getsource(sys.modules[receipt.__module__])
-    tell(place=where(receipt), who=name(receipt), keeps=bool(re.search(KEEPS, source)))
+    app.note(place=where(receipt), who=name(receipt), keeps=bool(re.search(KEEPS, source)))
     failed = explain(errors[0], where(receipt)) if errors and errors[0] else ""
-    tell(again=printed(again, receipt), mended=printed(mended, receipt), failed=failed)
-    tell(next=printed(new, receipt))
+    printed = [run.prints_receipt(receipt) for run in (again, mended, new)]
+    app.note(again=printed[0], mended=printed[1], failed=failed)
+    app.note(next=printed[2])
 
     async def away(event: Any) -> None:
         raise EventNotStored("the broker is away")
@@ -123,21 +117,15 @@ def second(app: Probe, tell: Any, orders: list[str]) -> None:
     bus: Any = app.bus
     bus.publish = away
     if app.order(2).status == 201:
-        tell(swallows=uses("place_order", ast.Try, ast.TryStar, ast.With) or where(receipt))
+        app.note(swallows=catches("place_order") or where(receipt))
     bus.publish = None
 
 
 def main(orders: list[str]) -> None:
     """Be one of the two processes."""
-    logging.disable()
-
-    def tell(**facts: Any) -> None:
-        print(json.dumps(facts), file=sys.__stdout__, flush=True)
-
-    probe = Probe(tell)
-    probe.recorder = Printer()
-    if problem := probe.look(lambda app: second(app, tell, orders) if orders else first(app, tell)):
-        tell(broken=problem)
+    app = JammingProbe()
+    if problem := app.look(lambda _: second(app, orders) if orders else first(app)):
+        app.note(broken=problem)
     os._exit(0)
 
 

@@ -7,31 +7,27 @@ import os
 import re
 from contextlib import suppress
 from dataclasses import asdict
-from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Body, FastAPI, HTTPException, WebSocket, WebSocketDisconnect
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from pydantic import ValidationError
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
 from app import bus
 from app.events import Event, Shutdown, Startup
 from lesson import course
-from lesson.recorder import Page, Recorder, Row, connected
+from lesson.recorder import Recorder
 from lesson.sample import below, routes_of
 
 Text = Annotated[str, Body(max_length=500)]
 Fields = Annotated[dict[str, Any], Body()]
 PAGE = Path(__file__).parent / "page"
 mimetypes.add_type("text/javascript", ".js")  # Windows may have another idea
-ASKED: Any = {name: True for name in ("id", "text", "hint", "code", "after")}
-ASKED |= {"choices": {"__all__": {"letter", "text"}}}  # without what is right
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src "
     "'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -43,9 +39,12 @@ HEADERS = {
 # Workspaces in the cloud, each of which has a name of its own under one of these.
 WORKSPACES = (".localhost", ".app.github.dev", ".gitpod.io", ".gitpod.dev")
 LARGEST_BODY = 64 * 1024  # bytes
-PAUSE = 0.1  # seconds between two messages to a page
-LOOK = 1.0  # seconds between two looks at what other processes wrote
-HANDLED = 50  # rows of the instances' table
+PAUSE = 0.2  # seconds between two messages to a page
+LOOK = 1.0  # seconds after which a page is told at the latest: other processes may have news
+REFUSAL = """\
+The lesson is for this computer alone, and was asked for as {name}. \
+Open http://127.0.0.1:8000/lesson; or if that's your own proxy or workspace, \
+start the app with LESSON_HOSTS={name} in its environment."""
 
 
 def site(app: FastAPI, recorder: Recorder) -> FastAPI:
@@ -56,10 +55,12 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
     async def steps() -> JSONResponse:
         return JSONResponse(recorder.steps())
 
+    # % if cookiecutter.broker != "none"
     @router.get("/instances")
     async def instances() -> JSONResponse:
-        return JSONResponse(handled(recorder))
+        return JSONResponse(news(recorder)["handled"])
 
+    # % endif
     @router.get("/about")
     def about() -> dict[str, Any]:
         """Return what the app has, routes that only read first, and what the course asks."""
@@ -107,26 +108,24 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
     async def live(socket: WebSocket) -> None:
         await socket.accept()
         # The page never speaks: whatever comes is that it left, or that the server stops.
-        left, page = asyncio.create_task(socket.receive()), Page()
-        left.add_done_callback(lambda _: page.changed.set())
-        recorder.pages.add(page)
-        rows = recorder.steps()  # all, and not over HTTP: another worker might answer that
+        left, changed = asyncio.create_task(socket.receive()), asyncio.Event()
+        left.add_done_callback(lambda _: changed.set())
+        recorder.pages[changed] = -1
         try:
             while not left.done():
-                page.changed.clear()
+                changed.clear()
                 ended = recorder.ended
-                rows = rows or recorder.since(page.seen)
-                await socket.send_json(news(recorder) | {"steps": rows})
-                page.seen, rows = ended, []
+                await socket.send_json(news(recorder))  # not over HTTP: another worker may answer
+                recorder.pages[changed] = ended
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(page.changed.wait(), LOOK if connected() else None)
+                    await asyncio.wait_for(changed.wait(), LOOK)
                 if recorder.state == "running":
                     await asyncio.wait({left}, timeout=PAUSE)
             await socket.close(1008)
         except (WebSocketDisconnect, RuntimeError):
             pass
         finally:
-            recorder.pages.discard(page)
+            del recorder.pages[changed]
             left.cancel()
 
     @router.get("")
@@ -142,48 +141,23 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
 
 
 def news(recorder: Recorder) -> dict[str, Any]:
-    """Return what a page must know beside the steps."""
-    return {
+    """Return all that a page must know."""
+    said: dict[str, Any] = {
+        "steps": recorder.steps(),
         "run": recorder.run,
         "began": recorder.began.isoformat(timespec="milliseconds"),
         "state": recorder.state,
         "calls": recorder.calls,
-        "running": [step.row() for step in list(recorder.running.values())[:HANDLED]],
-        "handled": handled(recorder),
-        "beyond": second_day(recorder),
+        "running": [step.row() for step in list(recorder.running.values())[:50]],
     }
-
-
-def second_day(recorder: Recorder) -> dict[str, Any] | None:
-    """Return what the page shows of BEYOND.md, None while no broker is connected."""
     # % if cookiecutter.broker != "none"
-    if connected():
-        from lesson.beyond import look  # which isn't there without a broker
+    from lesson.beyond import look
+    from lesson.instances import connected, handled
 
-        return look(recorder)
+    said["handled"] = handled([*recorder.others(), *recorder.kept()], recorder.began)
+    said["beyond"] = look(recorder) if connected() else None
     # % endif
-    return None
-
-
-def handled(recorder: Recorder) -> list[Row] | None:
-    """Return the last calls of listeners on this machine, oldest first; None without a broker."""
-    if not connected():
-        return None
-    rows = [
-        row | {"process": row["run"].rpartition("-")[2]}
-        for row in (*recorder.others(), *recorder.kept())
-        if row["type"] not in ("request", "Startup", "Shutdown")
-    ]
-    senders = {_id(row): row["process"] for row in rows if row["listener"] is None}
-    since = recorder.began.isoformat(timespec="milliseconds")
-    called = [row for row in rows if row["listener"] and row["time"] >= since]
-    called.sort(key=itemgetter("time"))
-    return [row | {"sent_by": senders.get(_id(row))} for row in called[-HANDLED:]]
-
-
-def _id(row: Row) -> object:
-    """Return by what an event is known in all processes."""
-    return row["type"], (row["fields"] or {}).get("id", (row["run"], row["sequence"]))
+    return said
 
 
 def event_types() -> dict[str, type[Event]]:
@@ -197,18 +171,19 @@ def questions() -> dict[str, Any]:
     What stands in the way, such as a line of answers.toml that isn't TOML, is in "problem".
     """
     found: dict[str, Any] = {"rows": [], "predictions": [], "questions": [], "problem": ""}
+    given: dict[str, str] = {}
+    try:
+        given = course.read_answers()
+    except course.LessonError as error:
+        found["problem"] = str(error)
     try:
         found["rows"] = [row.cells for row in course.own_rows() if not row.problem]
-        try:
-            given = course.read_answers()
-        except course.LessonError as error:
-            given, found["problem"] = course.Answers({}, {}), str(error)
-        for each in course.predictions():
-            asked = each.model_dump(include=ASKED) | {"answer": given.predict.get(each.id, "")}
-            found["predictions"].append(asked)
+        found["predictions"] = [
+            each.model_dump() | {"answer": given.get(each.id, "")} for each in course.predictions()
+        ]
         for question in course.questions():
-            answer = given.quiz.get(question.id, "").upper()
-            asked = question.model_dump(include=ASKED) | {"answer": answer}
+            answer = given.get(question.id, "").upper()
+            asked = question.model_dump() | {"answer": answer}
             if answer and not question.code:  # to run code takes its time
                 asked["verdict"] = asdict(course.mark(question, answer))
             found["questions"].append(asked)
@@ -226,18 +201,12 @@ def guarded(app: ASGIApp) -> ASGIApp:
                 MutableHeaders(scope=message).update(HEADERS)
             await send(message)
 
-        name = foreign_name(Headers(scope=scope))[:200]
-        if not name:
-            await app(scope, receive, send_with_headers)
-        elif scope["type"] == "websocket":
-            await WebSocketClose(1008)(scope, receive, send)  # before it's accepted: 403
-        else:
-            sentence = (
-                f"The lesson is for this computer alone, and was asked for as {name}. Open "
-                "http://127.0.0.1:8000/lesson; or if that's your own proxy or workspace, start "
-                f"the app with LESSON_HOSTS={name} in its environment."
-            )
-            await PlainTextResponse(sentence, 403)(scope, receive, send_with_headers)
+        answer = app
+        if name := foreign_name(Headers(scope=scope))[:200]:
+            answer = PlainTextResponse(REFUSAL.format(name=name), 403)
+            if scope["type"] == "websocket":
+                answer = WebSocketClose(1008)  # before it's accepted: 403
+        await answer(scope, receive, send_with_headers)
 
     return guard
 
@@ -249,10 +218,10 @@ def foreign_name(headers: Headers) -> str:
     X-Forwarded-Host which name the browser uses; a page can't set that header without asking.
     """
     host, origin = headers.get("host", ""), headers.get("origin")
-    allowed = [name.strip() for name in os.environ.get("LESSON_HOSTS", "").split(",")]
+    allowed = os.environ.get("LESSON_HOSTS", "").replace(" ", "").split(",")
     name = urlsplit(f"//{host}").hostname or "nothing"
-    is_address = re.fullmatch(r"[\d.]+|.*:.*", name)
-    if "." in name and not (is_address or name in allowed or name.endswith(WORKSPACES)):
+    ours = name in allowed or name.endswith(WORKSPACES) or re.fullmatch(r"[\d.]+|.*:.*", name)
+    if "." in name and not ours:
         return name
     # A browser sends its origin with each POST and each socket.
     if origin is None or urlsplit(origin).netloc in (host, headers.get("x-forwarded-host")):

@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from itertools import count
 from pathlib import Path
 from string import ascii_uppercase
 from typing import Annotated, Any, Literal, TypeVar, get_args
@@ -26,13 +27,15 @@ GIVEN_ROWS = ("App starts", "User sends request", "App shuts down", "No event")
 
 Model = TypeVar("Model", bound=BaseModel)
 Text = Annotated[str, Field(min_length=1)]
+Kind = TypeVar("Kind")
+Hidden = Annotated[Kind, Field(exclude=True)]  # what the page isn't told
 
 
 class LessonError(Exception):
     """A file of the lesson can't be used; the message says which, where and what to do."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Row:
     """A row of a table, with its line in the file; `problem` says why it can't be used."""
 
@@ -49,6 +52,14 @@ class Verdict:
     sentence: str
 
 
+class Exercise(BaseModel):
+    """An exercise: its id, what to do, and a hint."""
+
+    id: str
+    text: Text
+    hint: Text
+
+
 class LookUp(BaseModel):
     """The cell of the execution table that answers: a column, in the row where another one is ..."""
 
@@ -62,10 +73,10 @@ class Choice(BaseModel):
 
     letter: str = ""
     text: Text
-    why: Text
-    cell: str | None = None
-    prints: str | None = None
-    right: bool = False
+    why: Hidden[Text]
+    cell: Hidden[str | None] = None
+    prints: Hidden[str | None] = None
+    right: Hidden[bool] = False
 
 
 class Question(BaseModel):
@@ -75,9 +86,9 @@ class Question(BaseModel):
     text: Text
     hint: Text
     choices: list[Choice] = Field(min_length=2, max_length=26)
-    look_up: LookUp | None = None
+    look_up: Hidden[LookUp | None] = None
     code: str = ""
-    because: "Question | None" = None
+    because: "Hidden[Question | None]" = None
     after: str | None = None
 
     @property
@@ -96,16 +107,8 @@ class Prediction(BaseModel):
 
     id: str
     text: Text
-    look_up: LookUp
-    outcome: str = ""
-
-
-@dataclass(frozen=True)
-class Answers:
-    """What a learner wrote, by the id of the question; what was left empty isn't in it."""
-
-    predict: dict[str, str]
-    quiz: dict[str, str]
+    look_up: Hidden[LookUp]
+    outcome: Hidden[str] = ""
 
 
 def read(path: Path = TUTORIAL) -> str:
@@ -160,34 +163,23 @@ def given_rows(path: Path = TUTORIAL) -> list[Row]:
 
 
 def own_rows(path: Path = TUTORIAL) -> list[Row]:
-    """Return the rows that were added to the execution table, each with its problem, if any.
-
-    A row needs a number that no other row has, and something in every cell.
-    """
-    given, rows = given_rows(path), []
+    """Return the rows that were added to the execution table, each with its problem, if any."""
+    given = given_rows(path)
     taken = {row.cells["Step"]: row.cells["Event"] for row in given}
-    for row in table(EXECUTION_TABLE, path):
-        if row in given:
+    own = [row for row in table(EXECUTION_TABLE, path) if row not in given]
+    for row in own:
+        number, free = row.cells["Step"], next(n for n in count(5) if str(n) not in taken)
+        empty = [column for column, cell in row.cells.items() if not cell]
+        if row.problem:
             continue
-        number, problem = row.cells["Step"], row.problem
-        free = next(n for n in range(5, 1000) if str(n) not in taken)
-        if problem:
-            pass
-        elif number in taken:
-            problem = f"row {number} is '{taken[number]}' already; number this one {free}."
+        if number in taken:
+            row.problem = f"row {number} is '{taken[number]}' already; number this one {free}."
         elif not number.isdecimal():
-            problem = f"the step is {number!r}; number the row {free}."
-        elif empty := [column for column, cell in row.cells.items() if not cell]:
-            problem = f"the row has nothing under {empty[0]}; fill in the cell."
-        taken.setdefault(number, row.cells.get("Event", ""))
-        rows.append(Row(row.line, row.cells, problem))
-    return rows
-
-
-def execution_table(path: Path = TUTORIAL) -> list[dict[str, str]]:
-    """Return the rows of the execution table by their columns, without those that can't be read."""
-    given_rows(path)
-    return [row.cells for row in table(EXECUTION_TABLE, path) if not row.problem]
+            row.problem = f"the step is {number!r}; number the row {free}."
+        elif empty:
+            row.problem = f"the row has nothing under {empty[0]}; fill in the cell."
+        taken.setdefault(number, row.cells["Event"])
+    return own
 
 
 def questions(path: Path = QUIZ, rows: list[dict[str, str]] | None = None) -> list[Question]:
@@ -196,7 +188,7 @@ def questions(path: Path = QUIZ, rows: list[dict[str, str]] | None = None) -> li
     Raises LessonError with the place if a question can't be asked or hasn't just one answer.
     """
     asked: list[Question] = []
-    for place, question in _blocks(path, "question", Question):
+    for place, question in blocks("question", Question, path):
         place = f"{place}, {question.id}"
         if question.id in [each.id for each in asked]:
             raise LessonError(f"{place}: another question has this id; choose another.")
@@ -207,9 +199,9 @@ def questions(path: Path = QUIZ, rows: list[dict[str, str]] | None = None) -> li
         if because := question.because:
             because.id, because.after = f"{question.id}_because", question.id
         for each in filter(None, (question, because)):
-            count = sum(choice.right for choice in each.choices)
-            if not each.code and count != 1:
-                what = f"{each.id} has {count} choices that are right; it must be one."
+            right = sum(choice.right for choice in each.choices)
+            if not each.code and right != 1:
+                what = f"{each.id} has {right} choices that are right; it must be one."
                 raise LessonError(f"{place}: {what}")
             for letter, choice in zip(ascii_uppercase, each.choices, strict=False):
                 choice.letter = letter
@@ -217,25 +209,24 @@ def questions(path: Path = QUIZ, rows: list[dict[str, str]] | None = None) -> li
     return asked
 
 
-def predictions(path: Path = QUIZ, rows: list[dict[str, str]] | None = None) -> list[Prediction]:
+def predictions() -> list[Prediction]:
     """Return what is to be predicted before the run, each with its outcome looked up."""
-    asked = []
-    for place, prediction in _blocks(path, "predict", Prediction):
-        asked.append(prediction)
-        prediction.outcome = _look_up(prediction.look_up, place, rows)
-    return asked
+    asked = list(blocks("predict", Prediction))
+    for place, prediction in asked:
+        prediction.outcome = _look_up(prediction.look_up, place, None)
+    return [prediction for _, prediction in asked]
 
 
 def mark(question: Question, letter: str | None) -> Verdict:
     """Return what the grader says to `letter`; None or an empty text is "not yet"."""
     letter = (letter or "").strip().upper()
+    whys = {choice.letter: choice.why for choice in question.choices}
     if not letter:
         return Verdict("not yet", question.hint)
-    for choice in question.choices:
-        if choice.letter == letter:
-            return Verdict("right" if letter == question.right else "wrong", choice.why)
-    letters = ", ".join(choice.letter for choice in question.choices)
-    return Verdict("wrong", f"{letter[:20]} isn't one of the choices; answer with {letters}.")
+    if letter in whys:
+        return Verdict("right" if letter == question.right else "wrong", whys[letter])
+    what = f"{letter[:20]} isn't one of the choices; answer with {', '.join(whys)}."
+    return Verdict("wrong", what)
 
 
 @cache
@@ -251,17 +242,17 @@ def printed(code: str) -> str:
     return "\n".join([*said.splitlines(), ""])
 
 
-def _blocks(path: Path, kind: str, model: type[Model]) -> Iterator[tuple[str, Model]]:
+def blocks(kind: str, model: type[Model], path: Path = QUIZ) -> Iterator[tuple[str, Model]]:
     """Yield each [[kind]] of the file with its place, such as "quiz.toml, line 3"."""
     text = read(path)
     try:
-        blocks = tomllib.loads(text).get(kind, [])
+        found = tomllib.loads(text).get(kind, [])
     except tomllib.TOMLDecodeError as error:
         raise LessonError(f"{path.name}: {error}") from None
     lines = [n for n, line in enumerate(text.splitlines(), 1) if line.strip() == f"[[{kind}]]"]
-    if len(lines) != len(blocks) or not blocks:
+    if len(lines) != len(found) or not found:
         raise LessonError(f"{path.name}: start each {kind} with a line that says [[{kind}]].")
-    for line, block in zip(lines, blocks, strict=True):
+    for line, block in zip(lines, found, strict=True):
         place = f"{path.name}, line {line}"
         try:
             yield place, model.model_validate(block)
@@ -281,35 +272,12 @@ def _look_up(look_up: LookUp, place: str, rows: list[dict[str, str]] | None) -> 
     return found[0]
 
 
-def read_answers(path: Path = ANSWERS) -> Answers:
-    """Return the answers in `path`.
+def read_answers(path: Path = ANSWERS) -> dict[str, str]:
+    """Return the answers in `path` by their questions' ids, without those left empty.
 
     Raises LessonError with the line for broken TOML, an answer without quotes, no such question.
     """
-    known = {each.id for each in predictions()} | {each.id for each in questions()}
-    text = read(path)
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        at = re.search(r"line (\d+)", str(error))
-        line = int(at[1]) if at else len(text.splitlines())
-        reason = re.sub(r" \(at .*\)", "", str(error))
-        how = 'write each answer between quotes, as in q1 = "A"'
-        raise LessonError(f"{path.name}, line {line}: {reason}; {how}.") from None
-    found: dict[str, dict[str, str]] = {"predict": {}, "quiz": {}}
-    for section, entries in data.items():
-        if section not in found or not isinstance(entries, dict):
-            what = f"{section} doesn't belong here; answers go under [predict] or [quiz]."
-            raise LessonError(f"{path.name}{_line(text, section)}: {what}")
-        for key, value in entries.items():
-            place = f"{path.name}{_line(text, key)}"
-            if key not in known:
-                raise LessonError(f"{place}: there's no question {key}; see TUTORIAL.md.")
-            if not isinstance(value, str):
-                raise LessonError(f'{place}: write it between quotes, as in {key} = "A".')
-            if value.strip():
-                found[section][key] = value.strip()
-    return Answers(**found)
+    return _answers(read(path), path.name)
 
 
 def write_answer(id_: str, answer: str, path: Path = ANSWERS) -> None:
@@ -317,28 +285,56 @@ def write_answer(id_: str, answer: str, path: Path = ANSWERS) -> None:
 
     Raises LessonError if the file is broken, or if there's no such question.
     """
-    section = "predict" if id_ in [each.id for each in predictions()] else "quiz"
-    if section == "quiz" and id_ not in [each.id for each in questions()]:
+    sections = [section for section, ids in _ids().items() if id_ in ids]
+    if not sections:
         raise LessonError(f"There's no question {id_}.")
     read_answers(path)
     answer = " ".join(answer.encode(errors="replace").decode().replace("\x7f", "").split())
     value = json.dumps(answer, ensure_ascii=False)
     content = path.read_bytes().decode()  # with its line ends and byte order mark
-    newline = "\r\n" if "\r\n" in content else "\n"
     text = r"""("(?:\\.|[^"\\\r\n])*"|'[^'\r\n]*')"""
     entry = re.compile(rf"^([ \t]*{id_}[ \t]*=[ \t]*){text}(?!['\"])", re.M)
-    changed, count = entry.subn(lambda found: found[1] + value, content, count=1)
-    if not count:
-        head, line = re.compile(rf"^\[{section}\][^\r\n]*", re.M), f"{newline}{id_} = {value}"
-        changed = head.sub(lambda found: found[0] + line, content, count=1)
+    changed, found = entry.subn(lambda entry: entry[1] + value, content, count=1)
+    if not found:
+        line = f"\n{id_} = {value}".replace("\n", "\r\n" if "\r\n" in content else "\n")
+        head = re.compile(rf"^\[{sections[0]}\][^\r\n]*", re.M)
+        changed = head.sub(lambda head: head[0] + line, content, count=1)
+    if _answers(changed.removeprefix("\ufeff"), path.name).get(id_, "") != answer:
+        raise LessonError(f"{path.name}{_line(content, id_)}: write {id_} = {value} by hand.")
     draft = path.with_name(f".{path.name}.new")
     draft.write_bytes(changed.encode())
+    draft.replace(path)
+
+
+def _ids() -> dict[str, list[str]]:
+    """Return the ids of what is asked, by the section of answers.toml that they belong in."""
+    asked: dict[str, Any] = {"predict": predictions(), "quiz": questions()}
+    return {section: [each.id for each in found] for section, found in asked.items()}
+
+
+def _answers(text: str, name: str) -> dict[str, str]:
+    ids, found = _ids(), {}
     try:
-        if getattr(read_answers(draft), section).get(id_, "") != answer:
-            raise LessonError(f"{path.name}{_line(content, id_)}: write {id_} = {value} by hand.")
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        at = re.search(r"line (\d+)", str(error))
+        line = int(at[1]) if at else len(text.splitlines())
+        reason = re.sub(r" \(at .*\)", "", str(error))
+        how = 'write each answer between quotes, as in q1 = "A"'
+        raise LessonError(f"{name}, line {line}: {reason}; {how}.") from None
+    for section, entries in data.items():
+        if section not in ids or not isinstance(entries, dict):
+            what = f"{section} doesn't belong here; answers go under [predict] or [quiz]."
+            raise LessonError(f"{name}{_line(text, section)}: {what}")
+        for key, value in entries.items():
+            place = f"{name}{_line(text, key)}"
+            if key not in ids[section]:
+                raise LessonError(f"{place}: there's no question {key}; see TUTORIAL.md.")
+            if not isinstance(value, str):
+                raise LessonError(f'{place}: write it between quotes, as in {key} = "A".')
+            if value.strip():
+                found[key] = value.strip()
+    return found
 
 
 def _line(text: str, key: str) -> str:

@@ -7,29 +7,18 @@ import subprocess
 import sys
 import tempfile
 import time
-import tomllib
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lesson.course import QUIZ, ROOT, LessonError, Verdict, read
+from lesson.course import ROOT, Exercise, LessonError, Verdict, blocks
 
 SILENCE = 12  # seconds; after 8 the process itself says where it hangs
 MARKED = ("exercise1", "exercise2", "exercise4", "exercise5", "exercise3")  # in this order
 
 
-@dataclass(frozen=True)
-class Exercise:
-    """An exercise: its id, what to do, and a hint."""
-
-    id: str
-    text: str
-    hint: str
-
-
-EXERCISES = [Exercise(**block) for block in tomllib.loads(read(QUIZ))["exercise"]]
+EXERCISES = [exercise for _, exercise in blocks("exercise", Exercise)]
 
 
 def verdicts(root: Path = ROOT, environment: Mapping[str, str] = os.environ) -> dict[str, Verdict]:
@@ -39,7 +28,6 @@ def verdicts(root: Path = ROOT, environment: Mapping[str, str] = os.environ) -> 
     if something is missing that the check itself needs.
     """
     environment = {key: value for key, value in environment.items() if key != "BROKER_URL"}
-    found: dict[str, Verdict] = {}
     output, ended = run(["-W", "ignore", "-m", "lesson.marks"], root, environment, SILENCE)
     said = [json.loads(line) for line in output.splitlines() if line.startswith('{"')]
     if not said:
@@ -47,20 +35,19 @@ def verdicts(root: Path = ROOT, environment: Mapping[str, str] = os.environ) -> 
         raise LessonError(f"The check needs what the tests need (see README.md): {reason}")
     facts = {key: value for line in said for key, value in line.items()}
     marks = {line["id"]: Verdict(line["state"], line["sentence"]) for line in said if "id" in line}
-    wrong = facts.get("broken", "")
     if "done" not in facts:
         how = "ended the whole process" if ended else "doesn't come back"
         wrong = facts.get("stuck") or f"{facts['asking']} {how}. Look at what it runs."
-    if wrong and (facts["asking"].startswith("The ") or "broken" in facts):
-        found["exercises"] = Verdict("wrong", wrong)
-    elif wrong:
-        marks[next(id_ for id_ in MARKED if id_ not in marks)] = Verdict("wrong", wrong)
+        app = facts["asking"].startswith("The ")  # its start or its end
+        id_ = "exercises" if app else next(id_ for id_ in MARKED if id_ not in marks)
+        marks[id_] = Verdict("wrong", wrong)
     # % if cookiecutter.broker != "none"
     if marks.get("exercise5", Verdict("not yet", "")).state == "right":
         from lesson import again  # which needs `run`
 
         marks |= again.verdicts(root, environment)
     # % endif
+    found = {"exercises": marks["exercises"]} if "exercises" in marks else {}
     for exercise in EXERCISES:
         verdict = marks.get(exercise.id)
         hint = Verdict("not yet", exercise.hint)

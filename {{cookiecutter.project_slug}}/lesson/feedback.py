@@ -45,12 +45,11 @@ def explain(error: BaseException, fallback: str = "") -> str:
         field = ".".join(map(str, first["loc"])) or "value"
         what = f"{getattr(error, 'title', 'answer')}, field {field}: {first['msg']}"
     what = ": ".join([type(error).__name__, *what.splitlines()[:1]])
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if own(frame.filename)]
-    if not frames or is_circle(error):
-        return advise(fallback, what)
-    frame = frames[-1]
-    by = "" if frame.name.startswith("<") else f"{frame.name} raises "
-    return advise(f"{file_of(frame.filename)}, line {frame.lineno}", f"{by}{what}")
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if own(frame.filename) and not is_circle(error):
+            by = "" if frame.name.startswith("<") else f"{frame.name} raises "
+            return advise(f"{file_of(frame.filename)}, line {frame.lineno}", f"{by}{what}")
+    return advise(fallback, what)
 
 
 def advise(place: str, what: str) -> str:
@@ -72,13 +71,14 @@ def where(thing: Any) -> str:
     """Return the place of a function or class, as in "app/handlers/stock.py, line 9"."""
     thing = getattr(thing, "func", thing)  # of a partial
     thing = thing if isinstance(thing, type) or hasattr(thing, "__code__") else type(thing)
+    thing = inspect.unwrap(thing)
     try:
-        lines, first = inspect.getsourcelines(inspect.unwrap(thing))
+        lines, first = inspect.getsourcelines(thing)
     except (OSError, TypeError):
         return str(getattr(thing, "__module__", ""))
     begins = re.compile(r"\s*(async\s+def|def|class)\b")  # below the decorators
     line = first + next((n for n, line in enumerate(lines) if begins.match(line)), 0)
-    return f"{file_of(inspect.getsourcefile(inspect.unwrap(thing)) or '')}, line {line}"
+    return f"{file_of(inspect.getsourcefile(thing) or '')}, line {line}"
 
 
 def caller(frame: FrameType | None) -> tuple[str, int]:
@@ -90,7 +90,7 @@ def caller(frame: FrameType | None) -> tuple[str, int]:
     return "", 0
 
 
-def own(path: str | Path) -> bool:
+def own(path: str) -> bool:
     """Tell whether a file is the learner's to change."""
     return file_of(path).startswith("app/") and not file_of(path).startswith(OURS)
 

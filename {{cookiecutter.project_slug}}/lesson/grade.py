@@ -100,7 +100,7 @@ def grade_folder(folder: Path, seconds: float) -> dict[str, str]:
 
 def quiz(folder: Path) -> dict[str, str]:
     """Return the letter given to each question, and how many are right."""
-    given = course.read_answers(folder / "answers.toml").quiz
+    given = course.read_answers(folder / "answers.toml")
     letters: dict[str, str] = {}
     right: set[str | None] = {None}
     for question in course.questions():

@@ -4,6 +4,7 @@ import asyncio
 import signal
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from lesson.recorder import Recorder
 
 FOLDER = Path(__file__).parent.parent / ".lesson"
 PATIENCE = 10.0  # seconds for requests that are in hand when the app is told to stop
-SIGNALS = [getattr(signal, f"SIG{name}", None) for name in ("INT", "TERM", "BREAK")]
+SIGNALS = [number for number in signal.Signals if number.name in ("SIGINT", "SIGTERM", "SIGBREAK")]
 
 
 class Watched:
@@ -58,21 +59,20 @@ class Watched:
         started = [await receive()]
         asked: asyncio.Future[Message] | None = None  # done when the server wants to stop
         handlers: dict[int, Any] = {}  # the server's own
-        withheld: list[int] | None = []
+        withheld: list[int] = []
+        passes_on = False
 
         def signalled(number: int, frame: object) -> None:
-            if withheld is None:
-                handlers[number](number, frame)
-                return
             withheld.append(number)
             loop.call_soon_threadsafe(stop.set)
-            if withheld.count(signal.SIGINT) > 1:  # Ctrl+C, again
+            if passes_on or withheld.count(signal.SIGINT) > 1:  # Ctrl+C, again
                 pass_on()
 
         def pass_on() -> None:
-            nonlocal withheld
-            numbers, withheld = withheld or [], None
-            for number in numbers:
+            nonlocal passes_on
+            passes_on = True
+            while withheld:
+                number = withheld.pop(0)
                 handlers[number](number, None)
 
         async def app_receive() -> Message:
@@ -80,9 +80,8 @@ class Watched:
             if started:
                 return started.pop()
             asked = asyncio.ensure_future(receive())
-            told = asyncio.ensure_future(stop.wait())
-            await asyncio.wait({asked, told}, return_when=asyncio.FIRST_COMPLETED)
-            told.cancel()
+            asked.add_done_callback(lambda _: stop.set())
+            await stop.wait()
             self.recorder.tell("stopping")
             deadline = time.monotonic() + PATIENCE
             while self.in_hand and not asked.done():
@@ -99,16 +98,14 @@ class Watched:
                 await asked
             await send(message)
 
-        if threading.current_thread() is threading.main_thread():
-            found = {number: signal.getsignal(number) for number in SIGNALS if number}
-            handlers = {number: handler for number, handler in found.items() if callable(handler)}
-        for number in handlers:
-            signal.signal(number, signalled)
-        try:
+        with ExitStack() as stack:
+            is_main = threading.current_thread() is threading.main_thread()
+            for number in SIGNALS if is_main else ():
+                if callable(handler := signal.getsignal(number)):
+                    handlers[number] = handler
+                    signal.signal(number, signalled)
+                    stack.callback(signal.signal, number, handler)
             await self.app(scope, app_receive, app_send)
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
 
 
 app = Watched(inner, FOLDER)

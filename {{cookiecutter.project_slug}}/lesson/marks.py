@@ -6,7 +6,6 @@ Names don't count. lesson.exercises runs this in a process of its own, as it's t
 import ast
 import inspect
 import json
-import logging
 import os
 import re
 import sys
@@ -22,35 +21,35 @@ from lesson.feedback import explain, is_circle, say, where
 from lesson.probe import Probe, Run, Step
 
 Mark = str | Verdict | None  # a sentence that says what's wrong, a verdict, or not begun
+CATCHES = (ast.Try, ast.TryStar, ast.With)
+SHOP = ("app.handlers.orders", "app.handlers.stock")
 
 
 def marks(app: Probe) -> Iterator[tuple[str, Mark]]:
     """Yield the id of each exercise and its mark; those about orders first, as a route may hang."""
-    broken = unsent(app.recorder.run, app.events.Event)  # when it started
+    broken = unsent(app.run, app.events.Event)  # when it started
     two = app.order(2)
-    placed = app.order_of(two)
-    receipt = find_receipt(placed)
+    receipt = find_receipt(app, two)
     used: set[type] = set()
     broken = broken or why_no_order(app, two)
-    yield "exercise1", broken or second_listener(app, placed, receipt)
-    if placed and not broken:
+    yield "exercise1", broken or second_listener(app, two, receipt)
+    if not broken:
         nine, ten, more = map(app.order, (9, 10, 25))
         used = {type(step.event) for step in ten.steps}
         yield "exercise2", chain(app, two, nine, ten, more, receipt)
         yield "exercise4", failing_receipt(app, receipt)
-        yield "exercise5", duplicate(app, placed, receipt)
+        yield "exercise5", duplicate(app, two, receipt)
     try:
         yield "exercise3", own_feature(app, used)
     except course.LessonError as error:
         yield "exercise3", str(error)
 
 
-def find_receipt(placed: Step | None) -> Any:
+def find_receipt(app: Probe, run: Run) -> Any:
     """Return the listener that sends the receipt: send_receipt, or who prints the order's id."""
-    calls = placed.calls if placed else []
-    named = [call.listener for call in calls if name(call.listener) == "send_receipt"]
-    printing = [call.listener for call in calls if call.prints_id()]
-    return next(iter(named + printing), None)
+    calls = [step.listener for step in app.placed(run) if step.listener]
+    named = [each for each in calls if name(each) == "send_receipt"]
+    return next(iter(named + list(filter(run.prints_receipt, calls))), None)
 
 
 def why_no_order(app: Probe, run: Run) -> str:
@@ -61,25 +60,23 @@ def why_no_order(app: Probe, run: Run) -> str:
         return explain(run.error, run.steps[-1].place if run.steps else place)
     if run.status != 201 and not run.failures():
         return refusal(run, place)
-    if not app.order_of(run):
-        placed = app.events.OrderPlaced
-        return unsent(run, placed) or say("no_order", place, who=name(run.endpoint))
-    return ""
+    if app.placed(run):
+        return ""
+    return unsent(run, app.events.OrderPlaced) or say("no_order", place, who=name(run.endpoint))
 
 
-def second_listener(app: Probe, placed: Step | None, receipt: Any) -> Mark:
+def second_listener(app: Probe, run: Run, receipt: Any) -> Mark:
     """Exercise 1: an order is heard by more than the receipt."""
-    calls = placed.calls if placed else []
     if receipt is None:
-        gone = getattr(sys.modules.get("app.handlers.orders"), "send_receipt", None)
+        gone = getattr(sys.modules.get(SHOP[0]), "send_receipt", None)
         place = where(gone) if gone else "app/handlers/orders.py, line 1"
         return say("no_receipt" if gone else "deleted_receipt", place)
-    mine = [call for call in calls if call.listener != receipt]
-    for call in mine:
-        if call.error:
-            return explain(call.error, where(call.listener))
-    if mine:
-        names = " and ".join(name(call.listener) for call in calls)
+    calls = [step for step in app.placed(run) if step.listener]
+    for step in run.failures():
+        if step in calls and step.listener != receipt:
+            return explain(step.error, where(step.listener))
+    if len(calls) > 1:
+        names = " and ".join(name(step.listener) for step in calls)
         return Verdict("right", say("two", "", names=names))
     return misplaced(app) or shadowed(app)
 
@@ -88,12 +85,13 @@ def chain(app: Probe, two: Run, nine: Run, ten: Run, more: Run, receipt: Any) ->
     """Exercise 2: a big order is followed by an event that somebody hears."""
     if ten.error and is_circle(ten.error):
         return explain(ten.error, ten.steps[-1].place)
-    early, followers, late = map(app.followers, (nine, ten, more))
-    heard = [step for step in followers if step.calls]
-    failing = [call.listener for call in two.failures()]
-    for call in ten.failures():
-        if call.error and call.listener not in (receipt, *failing):
-            return explain(call.error, where(call.listener))
+    early, followers, late = (
+        [step for step in app.own_steps(run) if step.cause] for run in (nine, ten, more)
+    )
+    heard = [step for step in followers if step.listener]
+    known = [receipt, *(step.listener for step in two.failures())]
+    if new := [step for step in ten.failures() if step.listener not in known]:
+        return explain(new[0].error, where(new[0].listener))
     if followers and not heard:
         return unheard(app, followers[0])
     quantity = 9 if early else 25 if followers else 10
@@ -101,19 +99,18 @@ def chain(app: Probe, two: Run, nine: Run, ten: Run, more: Run, receipt: Any) ->
         first = (early + followers + late)[0]
         does = f"emits {first.kind} too" if early else f"doesn't emit {first.kind}"
         return say("wrong_number", first.place, quantity=quantity, does=does)
-    if heard:
-        who = name(heard[0].calls[0].listener)
-        return Verdict("right", say("chained", "", event=heard[0].kind, who=who))
+    for step in heard:
+        return Verdict("right", say("chained", "", event=step.kind, who=name(step.listener)))
     for step in ten.steps:
-        if step.cause or app.is_new(step):
+        if step.cause or type(step.event) in app.own_events():
             key = "old_event" if step.cause else "route_emits"
             return say(key, step.place, event=step.kind)
     if problem := shadowed(app) or unsent(ten, *app.own_events()):
         return problem
     listened = [event for event, _ in app.bus.registered]
-    if unused := [event for event in app.own_events() if event not in listened]:
-        todo = say("class_only", where(unused[0]), event=unused[0].__name__)
-        return Verdict("not yet", todo)
+    for event in app.own_events():
+        if event not in listened:
+            return Verdict("not yet", say("class_only", where(event), event=event.__name__))
     return None
 
 
@@ -122,29 +119,26 @@ def failing_receipt(app: Probe, receipt: Any) -> Mark:
     if receipt is None:
         return None
     run = app.order(3, failing=receipt)
-    if run.status == 201 and (step := app.order_of(run)):
-        if str(step.event.order_id) in run.body:
-            return Verdict("right", say("safe", ""))
-        return say("no_id", where(run.endpoint))
-    if place := uses("place_order", ast.Try, ast.TryStar, ast.With):
+    if run.status == 201 and (placed := app.placed(run)):
+        safe = str(placed[0].event.order_id) in run.body
+        return Verdict("right", say("safe", "")) if safe else say("no_id", where(run.endpoint))
+    if place := catches("place_order"):
         return say("still_fails", place, status=run.status)
-    place = uses("send_receipt", ast.Try, ast.TryStar, ast.With)
+    place = catches("send_receipt")
     return say("caught_inside", place) if place else None
 
 
-def duplicate(app: Probe, placed: Step, receipt: Any) -> Mark:
+def duplicate(app: Probe, run: Run, receipt: Any) -> Mark:
     """Exercise 5: an event that comes twice makes one receipt."""
-    first = [call for call in placed.calls if call.listener == receipt]
-    if not any(call.prints_id() for call in first):
+    if not run.prints_receipt(receipt):
         return None
-    again, other = app.emit(placed.event.model_copy()), app.order(2)
+    again, other = app.emit(app.placed(run)[0].event.model_copy()), app.order(2)
     place, who = where(receipt), name(receipt)
-    calls = [call for step in again.steps for call in step.calls if call.listener == receipt]
-    if any(call.error for call in calls):
+    if receipt in [step.listener for step in again.failures()]:
         return say("fails_twice", place, who=who)
-    if not any(call.prints_id() for step in other.steps for call in step.calls):
+    if not other.prints_receipt(receipt):
         return say("too_few", place, who=who)
-    if not any(call.prints_id() for call in calls):
+    if not again.prints_receipt(receipt):
         return Verdict("right", say("once", ""))
     source = inspect.getsource(sys.modules[receipt.__module__])
     kept = re.search(r"^\w+(: .+)? = (set|dict|\[|\{)", source, re.M)
@@ -157,14 +151,14 @@ def own_feature(app: Probe, used: set[type]) -> Mark:
     rows, problems = course.own_rows(), []
     for run in app.new_runs():
         place, who = where(run.endpoint), name(run.endpoint)
-        new = [step for step in run.steps if app.is_new(step) and type(step.event) not in used]
-        heard = [step for step in new if step.calls and step.cause is None]
-        failed = [call for step in new for call in step.calls if call.error]
-        if failed and failed[0].error:
+        new = [step for step in app.own_steps(run) if type(step.event) not in used]
+        heard = [step for step in new if step.listener and step.cause is None]
+        failed = [step for step in new if step.error]
+        if failed:
             problems.append(explain(failed[0].error, where(failed[0].listener)))
         elif heard:
             right = Verdict("right", say("own", "", request=run.request, event=heard[0].kind))
-            return row_problem(rows, heard[0], run) or right
+            return row_problem(rows, heard, run) or right
         elif run.error:
             problems.append(explain(run.error, place))
         elif new:
@@ -187,16 +181,13 @@ def own_feature(app: Probe, used: set[type]) -> Mark:
     return None
 
 
-def row_problem(rows: list[course.Row], step: Step, run: Run) -> str:
+def row_problem(rows: list[course.Row], heard: list[Step], run: Run) -> str:
     """Return what's wrong with the row of a new event."""
-    names = [name(call.listener) for call in step.calls]
+    names = [name(step.listener) for step in heard if step.event is heard[0].event]
     who, named = names[0], re.compile(rf"\b({'|'.join(map(re.escape, names))})\b")
-    outputs = [str(call.output) for each in run.steps for call in each.calls]
-    said = " ".join([run.printed, run.body, *outputs])
-    for row in rows:
+    said = " ".join([run.printed, run.body, *(str(step.output) for step in run.steps)])
+    for row in [row for row in rows if named.search(row.cells.get("Listener Action", ""))]:
         place = f"TUTORIAL.md, line {row.line}"
-        if not named.search(row.cells.get("Listener Action", "")):
-            continue
         if row.problem:
             return f"{place}: {row.problem}"
         quoted = re.findall(r"'([^']+)'", row.cells["Handler Output"])
@@ -208,7 +199,7 @@ def row_problem(rows: list[course.Row], step: Step, run: Run) -> str:
         if line.startswith("|") and named.search(line):
             return say("row_outside", f"TUTORIAL.md, line {number}")
     last = course.given_rows()[-1].line
-    return say("row_missing", f"TUTORIAL.md, line {last}", event=step.kind, who=who)
+    return say("row_missing", f"TUTORIAL.md, line {last}", event=heard[0].kind, who=who)
 
 
 def unheard(app: Probe, step: Step) -> str:
@@ -221,9 +212,8 @@ def unheard(app: Probe, step: Step) -> str:
 
 def unsent(run: Run, *kinds: type) -> str:
     """Return the place of an event of these kinds that was made and never emitted."""
-    for event, file, line in run.made:
-        sent = any(step.event is event for step in run.steps)
-        if sent or not file or not isinstance(event, kinds):
+    for event, file, line in [each for each in run.made if each[1]]:
+        if any(step.event is event for step in run.steps) or not isinstance(event, kinds):
             continue
         place, words = f"{file}, line {line}", {"event": type(event).__name__}
         tree = ast.parse((course.ROOT / file).read_bytes())
@@ -258,8 +248,8 @@ def left_out(app: Probe) -> str:
 
 def misplaced(app: Probe) -> str:
     """Return the place of a function that's meant to hear an order, and doesn't."""
-    placed, shop = app.events.OrderPlaced, ("app.handlers.orders", "app.handlers.stock")
-    place_order = getattr(sys.modules.get(shop[0]), "place_order", None)
+    placed = app.events.OrderPlaced
+    place_order = getattr(sys.modules.get(SHOP[0]), "place_order", None)
     called = getattr(getattr(place_order, "__code__", None), "co_names", ())
     for module, function, who in members(app, type(name)):
         event = {listener: event for event, listener in app.bus.registered}.get(function)
@@ -270,11 +260,11 @@ def misplaced(app: Probe) -> str:
         place, words = where(function), {"who": who, "event": event and event.__name__}
         if event and event.__name__ == "OrderPlaced":
             return say("another_class", where(event), **words)
-        if event and (wants or (module in shop and event.__name__ in ("Startup", "Shutdown"))):
+        if event and (wants or (module in SHOP and event.__name__ in ("Startup", "Shutdown"))):
             return say("waits_for_another", place, **words)
         source = re.sub("#.*", "", inspect.getsource(sys.modules[module]))
         unused = len(re.findall(rf"\b{who}\b", source)) == 1
-        if not event and (wants or (module in shop and unused and len(parameters) < 2)):
+        if not event and (wants or (module in SHOP and unused and len(parameters) < 2)):
             return say("direct_call" if who in called else "no_order_runs", place, who=who)
     return ""
 
@@ -295,42 +285,29 @@ def members(app: Probe, *kinds: type) -> Iterator[tuple[str, Any, str]]:
                 yield module, value, variable
 
 
-def uses(function: str, *kinds: type) -> str:
-    """Return the place of the first such syntax in a function of orders.py; "" if it has none."""
-    found: Any = getattr(sys.modules.get("app.handlers.orders"), function, None)
-    if not hasattr(found, "__code__"):
-        return ""
-    lines, first = inspect.getsourcelines(found)
+def catches(function: str) -> str:
+    """Return the place where a function of orders.py begins to catch errors; "" if it doesn't."""
+    found: Any = getattr(sys.modules.get(SHOP[0]), function, None)
+    lines, first = inspect.getsourcelines(found) if hasattr(found, "__code__") else ([], 0)
     tree = ast.walk(ast.parse("".join(lines)))
-    node: Any = next((node for node in tree if isinstance(node, kinds)), None)
-    return f"app/handlers/orders.py, line {node.lineno + first - 1}" if node else ""
+    places = [node.lineno + first - 1 for node in tree if isinstance(node, CATCHES)]
+    return f"app/handlers/orders.py, line {places[0]}" if places else ""
 
 
 def name(listener: Any) -> str:
     return str(getattr(listener, "__name__", type(listener).__name__))
 
 
-def main() -> None:
-    results = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    with open(os.devnull, "w", encoding="utf-8") as nothing:  # takes what passes by sys.stdout
-        os.dup2(nothing.fileno(), 1)
-        os.dup2(nothing.fileno(), 2)
-    logging.disable()
-
-    def tell(**facts: Any) -> None:
-        print(json.dumps(facts), file=results, flush=True)
-
-    def mark(app: Probe) -> None:
-        for id_, found in marks(app):
-            if not isinstance(found, Verdict):
-                found = Verdict("wrong" if found else "not yet", found or "")
-            tell(id=id_, state=found.state, sentence=found.sentence)
-
-    if problem := Probe(tell).look(mark):
-        tell(broken=problem)
-    tell(done=True)
-    os._exit(0)  # whatever a thread of the learner's still does
+def report(app: Probe) -> None:
+    for id_, found in marks(app):
+        if not isinstance(found, Verdict):
+            found = Verdict("wrong" if found else "not yet", found or "")
+        app.note(id=id_, state=found.state, sentence=found.sentence)
 
 
 if __name__ == "__main__":
-    main()
+    app = Probe()
+    if problem := app.look(report):
+        app.note(id="exercises", state="wrong", sentence=problem)
+    app.note(done=True)
+    os._exit(0)  # whatever a thread of the learner's still does

@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import json
+import logging
 import os
 import sqlite3
 import sys
@@ -11,8 +12,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
+from io import TextIOBase
 from typing import Any
 
 from fastapi.testclient import TestClient
@@ -25,27 +27,16 @@ GIVEN_ROUTES = ("GET /", "POST /orders")
 
 
 @dataclass
-class Call:
-    """A call of a listener, what it printed and returned, and how it failed."""
+class Step:
+    """An event, and a listener that was called with it."""
 
-    listener: Any
     event: Any
+    place: str  # where it was emitted
+    cause: "Step | None"  # in which it was
+    listener: Any = None  # nobody
     printed: str = ""
     output: Any = None
-    error: BaseException | None = None
-
-    def prints_id(self) -> bool:
-        return str(self.event.order_id) in self.printed
-
-
-@dataclass
-class Step:
-    """An event that was emitted, the place of that, the step that caused it, and who heard it."""
-
-    event: Any
-    place: str
-    cause: "Step | None"
-    calls: list[Call] = field(default_factory=list)
+    error: Any = None  # an exception
 
     @property
     def kind(self) -> str:
@@ -54,7 +45,7 @@ class Step:
 
 @dataclass
 class Run:
-    """What one request did. `made` has every event that was made, with its file and line."""
+    """What one request did."""
 
     request: str
     endpoint: Any = None
@@ -63,77 +54,46 @@ class Run:
     error: BaseException | None = None
     printed: str = ""
     steps: list[Step] = field(default_factory=list)
-    made: list[tuple[Any, str, int]] = field(default_factory=list)
+    made: list[tuple[Any, str, int]] = field(default_factory=list)  # events, each with its place
 
-    def failures(self) -> list[Call]:
-        return [call for step in self.steps for call in step.calls if call.error]
+    def failures(self) -> list[Step]:
+        return [step for step in self.steps if step.error]
+
+    def prints_receipt(self, listener: Any) -> bool:
+        """Return whether `listener` printed the id of an order that it heard of."""
+        steps = [step for step in self.steps if step.listener == listener]
+        return any(str(getattr(step.event, "order_id", "no id")) in step.printed for step in steps)
 
 
-class Recorder:
-    """The middleware that notes what happens in a run; it stands in for sys.stdout as well."""
+class Probe(TextIOBase):
+    """The learner's app, started, with this around its listeners and in place of sys.stdout.
+
+    It takes the process for itself: only its notes are written, a line of JSON each.
+    """
 
     def __init__(self) -> None:
+        self.told = os.fdopen(os.dup(1), "w", encoding="utf-8")
+        for descriptor in (1, 2):  # what passes by sys.stdout
+            os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+        logging.disable()
         self.run = Run("The start of the app")
-        self.running = 0
-        self.failing: Any = None  # a listener that fails instead of being called
-        self.now: ContextVar[tuple[Step, Call] | None] = ContextVar("now", default=None)
-
-    def emitted(self, event: Any) -> None:
-        places = [(file, line) for made, file, line in self.run.made if made is event]
-        places.insert(0, feedback.caller(sys._getframe()))
-        file, line = next((at for at in places if at[0]), ("", 0))
-        now = self.now.get()
-        self.run.steps.append(Step(event, f"{file}, line {line}", now and now[0]))
-
-    async def dispatch(self, call_next: Any, listener: Any, event: Any) -> Any:
-        step = next(step for step in reversed(self.run.steps) if step.event is event)
-        call = Call(listener, event)
-        step.calls.append(call)
-        token = self.now.set((step, call))
-        self.running += 1
-        try:
-            if listener == self.failing:
-                raise RuntimeError("The printer is out of paper")
-            call.output = await call_next(event)
-            return call.output
-        except SystemExit as error:  # would end the loop, and the check with it
-            call.error = error
-            raise RuntimeError("sys.exit()") from None
-        except Exception as error:
-            call.error = error
-            raise
-        finally:
-            self.running -= 1
-            self.now.reset(token)
-
-    def write(self, text: str) -> int:
-        if len(self.run.printed) < 10_000:
-            self.run.printed += text
-            if now := self.now.get():
-                now[1].printed += text
-        return len(text)
-
-    def flush(self) -> None:
-        """Do nothing: what's printed is kept."""
-
-
-class Probe:
-    """The learner's app, started; `tell` is called with what's going on."""
-
-    def __init__(self, tell: Callable[..., None]) -> None:
-        self.tell = tell
-        self.recorder = Recorder()
         self.since = 0.0  # when the request began that isn't answered yet
         self.loop: asyncio.AbstractEventLoop | None = None
         self.known: dict[str, Any] = {}  # what answers said, for requests that come later
+        self.running = 0  # listeners
+        self.failing: Any = None  # a listener that fails instead of being called
+        self.now: ContextVar[Step | None] = ContextVar("now", default=None)
         threading.Thread(target=self.watch, daemon=True).start()
+
+    def note(self, **facts: Any) -> None:
+        print(json.dumps(facts), file=self.told, flush=True)
 
     def look(self, mark: Callable[["Probe"], None]) -> str:
         """Start the app and call `mark`; return why app/ doesn't start, if it doesn't."""
         self.begin("The start of the app")
         if problem := feedback.unreadable():
             return problem
-        sys.stdout = self.recorder
+        sys.stdout = self
         # The client runs the app in another thread than it's imported in; a server doesn't.
         sqlite3.connect = partial(sqlite3.connect, check_same_thread=False)  # type: ignore[assignment]
         try:
@@ -144,8 +104,7 @@ class Probe:
             self.app = main.app
             self.note_what_is_made()
             watching = self.bus.Middleware()
-            watching.emitted = self.recorder.emitted
-            watching.dispatch = self.recorder.dispatch
+            watching.emitted, watching.dispatch = self.emitted, self.dispatch
             client = TestClient(self.guarded, raise_server_exceptions=False)
             with watching, client as self.client:
                 self.routes = sample.routes_of(self.app)
@@ -153,16 +112,16 @@ class Probe:
                 mark(self)
                 self.begin("The end of the app")
         except (Exception, SystemExit) as error:
-            failed = next(iter(self.recorder.run.failures()), None)
-            reason = (failed and failed.error) or self.recorder.run.error or error
+            failed = next(iter(self.run.failures()), None)
+            reason = (failed and failed.error) or self.run.error or error
             return feedback.explain(reason, feedback.where(failed.listener) if failed else "")
         return ""
 
     def begin(self, request: str, endpoint: Any = None) -> Run:
-        self.recorder.run = Run(request, endpoint)
-        self.tell(asking=request)
+        self.run = Run(request, endpoint)
+        self.note(asking=request)
         self.since = time.monotonic()
-        return self.recorder.run
+        return self.run
 
     def note_what_is_made(self) -> None:
         """Keep each event that's made from now on, to find those that are never emitted."""
@@ -170,10 +129,46 @@ class Probe:
 
         def __init__(event: Any, *args: Any, **data: Any) -> None:
             make(event, *args, **data)
-            self.recorder.run.made.append((event, *feedback.caller(sys._getframe(1))))
+            self.run.made.append((event, *feedback.caller(sys._getframe(1))))
 
         __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
         self.events.Event.__init__ = __init__
+
+    def emitted(self, event: Any) -> None:
+        made = [(file, line) for made, file, line in self.run.made if made is event]
+        places = [at for at in (feedback.caller(sys._getframe()), *made) if at[0]]
+        file, line = next(iter(places), ("", 0))
+        self.run.steps.append(Step(event, f"{file}, line {line}", self.now.get()))
+
+    async def dispatch(self, call_next: Any, listener: Any, event: Any) -> Any:
+        step = next(step for step in reversed(self.run.steps) if step.event is event)
+        if step.listener:
+            step = replace(step, printed="", output=None, error=None)
+            self.run.steps.append(step)
+        step.listener = listener
+        token = self.now.set(step)
+        self.running += 1
+        try:
+            if listener == self.failing:
+                raise RuntimeError("The printer is out of paper")
+            step.output = await call_next(event)
+            return step.output
+        except SystemExit as error:  # would end the loop, and the check with it
+            step.error = error
+            raise RuntimeError("sys.exit()") from None
+        except Exception as error:
+            step.error = error
+            raise
+        finally:
+            self.running -= 1
+            self.now.reset(token)
+
+    def write(self, text: str) -> int:
+        if len(self.run.printed) < 10_000:
+            self.run.printed += text
+            if now := self.now.get():
+                now.printed += text
+        return len(text)
 
     async def guarded(self, scope: Any, receive: Any, send: Any) -> None:
         """Answer as the app does, note its error, and survive its sys.exit()."""
@@ -181,7 +176,7 @@ class Probe:
         try:
             await self.app(scope, receive, send)
         except (Exception, SystemExit) as error:
-            self.recorder.run.error = error
+            self.run.error = error
             raise RuntimeError("The app failed") from error
 
     def ask(self, request: str, **body: Any) -> Run:
@@ -202,9 +197,9 @@ class Probe:
 
     def order(self, quantity: int, failing: Any = None) -> Run:
         """Place an order for so many packets of tea, while a listener may be failing."""
-        self.recorder.failing = failing
+        self.failing = failing
         run = self.ask("POST /orders", item="tea", quantity=quantity)
-        self.recorder.failing = None
+        self.failing = None
         return run
 
     def emit(self, event: Any) -> Run:
@@ -221,20 +216,12 @@ class Probe:
     async def settle(self) -> None:
         for _ in range(200):
             await asyncio.sleep(0.005)
-            if not self.recorder.running:
+            if not self.running:
                 break
 
     def new_runs(self) -> Iterator[Run]:
         """Ask each route of the learner's once: what makes things first, what reads them last."""
-
-        def turn(request: str) -> tuple[bool, int, bool]:
-            return (
-                request.startswith(("DELETE", "GET")),
-                request.count("{"),
-                request.startswith("GET"),
-            )
-
-        for request in sorted(self.routes, key=turn):
+        for request in sorted(self.routes, key=lambda it: (it[0] in "DG", it.count("{"), it[0])):
             module = self.routes[request][0].__module__
             if request not in GIVEN_ROUTES and module.startswith(("app.handlers", "app.main")):
                 yield self.ask(request)
@@ -252,12 +239,13 @@ class Probe:
         found = map(feedback.caller, frames)
         places = [f"{file}, line {line}" for file, line in found if file not in ("", "app/main.py")]
         place = places[0] if places else ""
-        self.tell(stuck=feedback.say("hangs", place, request=self.recorder.run.request))
+        self.note(stuck=feedback.say("hangs", place, request=self.run.request))
         os._exit(1)
 
-    def order_of(self, run: Run) -> Step | None:
-        steps = (step for step in run.steps if isinstance(step.event, self.events.OrderPlaced))
-        return next(steps, None)
+    def placed(self, run: Run) -> list[Step]:
+        """Return the steps of the first order in a run."""
+        orders = [step for step in run.steps if isinstance(step.event, self.events.OrderPlaced)]
+        return [step for step in orders if step.event is orders[0].event]
 
     def own_events(self) -> list[Any]:
         """Return the classes of event that the app doesn't come with."""
@@ -265,8 +253,6 @@ class Probe:
         found = [each for each in sample.below(self.events.Event) if each not in given]
         return [each for each in found if each.__module__.startswith("app.")]
 
-    def is_new(self, step: Step) -> bool:
-        return type(step.event) in self.own_events()
-
-    def followers(self, run: Run) -> list[Step]:
-        return [step for step in run.steps if step.cause and self.is_new(step)]
+    def own_steps(self, run: Run) -> list[Step]:
+        """Return the steps of these."""
+        return [step for step in run.steps if type(step.event) in self.own_events()]

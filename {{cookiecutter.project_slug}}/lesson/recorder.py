@@ -8,27 +8,36 @@ import os
 import re
 import reprlib
 import sys
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import cache, lru_cache
+from operator import itemgetter
 from pathlib import Path
 from time import perf_counter
 from traceback import format_exception_only
-from typing import Any, BinaryIO, TextIO
+from typing import Any, TextIO
 
 from pydantic_core import to_jsonable_python
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app import bus, events
+# % if cookiecutter.broker == "none"
+from app import bus
 from app.events import Event, Shutdown, Startup
 
+# % else
+from app import bus
+from app.events import Event, Shutdown, Startup
+from lesson.instances import attempt_of, published
+
+# % endif
+
 LONG = 200  # characters after which a text is cut
-RECENT = 200  # steps of a run that are kept, beside the last one of each listener
-LINES = 1000  # of a run's file, after which it's written anew with the steps that are kept
+MOST = 200  # steps of a run that are kept; when there are as many, older ones go
+RECENT = 100  # of them, which stay beside the last one of each listener
 RUNS = 10  # files that are kept
 # Rows of the execution table, by the type of an event or of None: step, event, next action.
 ROWS: dict[type, tuple[int, str, str]] = {
@@ -45,6 +54,7 @@ BY_ITSELF = re.compile(
 Row = dict[str, Any]  # a step that has ended, as JSON
 shorten = reprlib.Repr()
 shorten.maxstring = shorten.maxother = LONG
+warn_once = cache(logging.getLogger(__name__).warning)
 
 
 @dataclass(eq=False)
@@ -67,21 +77,35 @@ class Step:
     value: str | None = None  # what the handler returned
     failed: bool = False
     fields: dict[str, Any] | None = None  # with which the event can be emitted again
+    # % if cookiecutter.broker != "none"
     attempt: int | None = None  # 1, 2, 3 ... of an event that the broker delivers
+    # % endif
     _started: float = field(default_factory=perf_counter)
+    _scope: Scope | None = None  # of a request
+    _status: int = 0
+    _body: bytes = b""
     _printed: str = ""
+    _returned: str | None = None
+    _error: BaseException | None = None
+    _if_it_fails: str = ""  # what comes next then
     _emits: tuple[str, ...] = ()
     _ended: bool = False
 
-    def did(self, returned: str, error: BaseException | None) -> None:
+    def end(self) -> None:
         """Note what the handler printed and returned (the same text once), or how it failed."""
-        printed = self._printed.strip()
-        output = f"Prints {printed!r}" if printed else f"Returns {returned or 'nothing'}"
-        if printed and returned not in ("", repr(printed)):
-            output += f", returns {returned}"
-        if error is not None:
-            output, self.failed = f"Fails: {_cut(format_exception_only(error)[0].strip())}", True
-        self.handler_output = output
+        self._ended = True
+        self.duration = round(perf_counter() - self._started, 6)
+        printed, returned = self._printed.strip(), self._returned
+        if self._error is not None:
+            error, self.failed = format_exception_only(self._error)[0].strip(), True
+            self.handler_output = f"Fails: {_cut(error)}"
+            self.next_action = self._if_it_fails or self.next_action
+        elif returned is not None:
+            output = f"Prints {printed!r}" if printed else f"Returns {returned or 'nothing'}"
+            more = printed and returned not in ("", repr(printed))
+            self.handler_output = f"{output}, returns {returned}" if more else output
+        if self._emits:
+            self.next_action = f"Emits {', '.join(self._emits)}"
 
     def row(self) -> Row:
         """Return it as JSON."""
@@ -107,21 +131,13 @@ class _Stdout:
         return getattr(self._stdout, name)
 
 
-@dataclass(eq=False)
-class Page:
-    """An open page, which is told that something changed."""
-
-    seen: int = 0  # steps that it has
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
-
-
 class Recorder(bus.Middleware):
     """Keeps the last steps of this run in memory and in a file, and reads those of others."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.pages: set[Page] = set()
+        self.pages: dict[asyncio.Event, int] = {}  # what wakes a page, and the steps that it has
+        self.loop: Any = None  # of the server
         self.began = datetime.now(UTC)
         self.run = f"{self.began:%Y%m%dT%H%M%S.%f}-{os.getpid()}"
         self.state = "running"  # then: stopping, stopped
@@ -129,44 +145,32 @@ class Recorder(bus.Middleware):
         self.calls: Counter[str] = Counter()  # of each listener, by its dotted name
         self.running: dict[int, Step] = {}
         self._sequence = itertools.count(1)
-        self._recent: deque[Row] = deque(maxlen=RECENT)
-        self._last: dict[tuple[str, str | None], Row] = {}  # by event and listener
+        self._rows: list[Row] = []  # in the order in which they ended
         self._earlier: list[Row] = []
-        self._file: BinaryIO | None = None
-        self._lines = 0
+        self._file = folder / f"{self.run}.jsonl"
 
     @contextmanager
     def recording(self) -> Iterator[None]:
         """Record a run of the app: from before it starts until after it has stopped."""
+        self.loop = asyncio.get_running_loop()
         files = sorted(self.folder.glob("*.jsonl"))
         with suppress(OSError):  # on Windows another process may have one open: the next time then
+            self.folder.mkdir(exist_ok=True)
             self._earlier = _read(files[-1], files[-1].stat().st_mtime) if files else []
             for file in files[:-RUNS]:
                 file.unlink()
-        with ExitStack() as stack:
-            try:
-                self.folder.mkdir(exist_ok=True)
-                file = self.folder / f"{self.run}.jsonl"
-                self._file = stack.enter_context(file.open("wb", buffering=0))
-            except OSError as error:
-                self._give_up(error)
-            stack.enter_context(self)
-            stack.enter_context(redirect_stdout(_Stdout(sys.stdout)))
+        with self, redirect_stdout(_Stdout(sys.stdout)):
             yield
 
     def kept(self) -> list[Row]:
         """Return the steps of this run that are kept, oldest first."""
-        kept = {row["sequence"]: row for row in (*self._last.values(), *self._recent)}
-        return [row for _, row in sorted(kept.items())]
+        return sorted(self._rows, key=itemgetter("sequence"))
 
     def steps(self) -> list[Row]:
         """Return the steps of the last run and of this one, oldest first."""
         return self._earlier + self.kept()
 
-    def since(self, seen: int) -> list[Row]:
-        """Return the steps that ended after the first `seen` ones, as far as they are kept."""
-        return list(self._recent)[-count:] if (count := self.ended - seen) else []
-
+    # % if cookiecutter.broker != "none"
     def others(self, all_runs: bool = False) -> list[Row]:
         """Return the last steps of other processes since this run began, or of all kept runs."""
         rows = []
@@ -177,6 +181,7 @@ class Recorder(bus.Middleware):
                     rows += _read(file, written)
         return rows
 
+    # % endif
     async def request(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Let `app` answer a request, as an ASGI middleware does, and record it."""
         path = scope["path"].removeprefix(scope.get("root_path", ""))
@@ -184,46 +189,35 @@ class Recorder(bus.Middleware):
             return await app(scope, receive, send)
         query = scope["query_string"].decode(errors="replace")
         now = self._begin(None, _cut(f"{scope['method']} {path}{'?' * bool(query)}{query}"))
-        status, body = 0, b""
+        now._scope = scope
 
         async def watched_send(message: Message) -> None:
-            nonlocal status, body
             if message["type"] == "http.response.start":
-                status = message["status"]
+                now._status = message["status"]
             elif message["type"] == "http.response.body":
-                body = body or message.get("body", b"")[:LONG]
-                if not message.get("more_body") and status < 500:
-                    end()  # the user has the response; background tasks may follow
+                now._body = now._body or message.get("body", b"")[:LONG]
+                if not message.get("more_body") and now._status < 500:
+                    self._end(now)  # the user has the response; background tasks may follow
             await send(message)
 
-        def end(error: BaseException | None = None) -> None:
-            if not now._ended:
-                _note_route(now, scope, status, body)
-                now.value, now.failed = _cut(body.decode(errors="replace")), status >= 500
-                now.did(f"{status} {now.value}", error)
-                self._end(now)
-
-        token = _now.set(now)
-        try:
+        with self._inside(now):
             await app(scope, receive, watched_send)
-        except BaseException as error:
-            end(error)
-            raise
-        finally:
-            _now.reset(token)
-            end()
 
     def emitted(self, event: Event) -> None:
         """Note an event in the step that emits it; record it if no listener is called here."""
         parent, name = _now.get(), type(event).__name__
         if parent and not parent._ended and name not in parent._emits:
             parent._emits += (name,)
-        if published(event) or not bus.listeners(type(event)):
+        # % if cookiecutter.broker != "none"
+        if published(event):
             now = self._begin(event)
-            if published(event):
-                now.listener_action = "Published to the broker"
-                now.next_action = "The broker delivers it to each listener"
+            now.listener_action = "Published to the broker"
+            now.next_action = "Once it's stored, the broker delivers it to each listener"
             self._end(now)
+            return
+        # % endif
+        if not bus.listeners(type(event)):
+            self._end(self._begin(event))
 
     async def dispatch(self, call_next: bus.CallNext, listener: bus.Listener, event: Event) -> Any:
         """Record one call of a listener."""
@@ -231,19 +225,27 @@ class Recorder(bus.Middleware):
         now.listener = bus.name_of(listener)
         called = getattr(listener, "__name__", type(listener).__name__)
         now.listener_action = f"{called} listener triggered"
+        # % if cookiecutter.broker != "none"
         now.attempt = attempt_of(event)
+        # % endif
+        now._if_it_fails = "The other listeners still run, then emit raises"
+        # % if cookiecutter.broker != "none"
+        if published(event):
+            now._if_it_fails = "The broker delivers it again, or it becomes a dead letter"
+        # % endif
+        with self._inside(now):
+            output = await call_next(event)
+            now._returned = "" if output is None else shorten.repr(output)
+            now.value = _cut(output) if isinstance(output, str) else now._returned or None
+            return output
+
+    @contextmanager
+    def _inside(self, now: Step) -> Iterator[None]:
         token = _now.set(now)
         try:
-            output = await call_next(event)
-            text = "" if output is None else shorten.repr(output)
-            now.value = _cut(output) if isinstance(output, str) else text or None
-            now.did(text, None)
-            return output
+            yield
         except BaseException as error:
-            now.did("", error)
-            now.next_action = "The other listeners still run, then emit raises"
-            if published(event):
-                now.next_action = "The broker delivers it again, or it becomes a dead letter"
+            now._error = error
             raise
         finally:
             _now.reset(token)
@@ -263,78 +265,48 @@ class Recorder(bus.Middleware):
         return now
 
     def _end(self, now: Step) -> None:
-        now._ended = True
-        now.duration = round(perf_counter() - now._started, 6)
-        if now._emits:
-            now.next_action = f"Emits {', '.join(now._emits)}"
+        if now._ended:
+            return
+        if now._scope is not None:
+            _note_answer(now, now._scope)
+        now.end()
         del self.running[now.sequence]
         if now.listener:
             self.calls[now.listener] += 1
-        row = self._last[now.type, now.listener] = now.row()
-        self._recent.append(row)
+        self._rows.append(now.row())
         self.ended += 1
-        self._write(row)
+        if is_long := len(self._rows) == MOST:
+            last = {(each["type"], each["listener"]): each for each in self._rows[:-RECENT]}
+            self._rows[:-RECENT] = last.values()
+        try:  # at once, so that kill -9 loses none that ended
+            with self._file.open("w" if is_long else "a", encoding="utf-8") as file:
+                rows = self._rows if is_long else self._rows[-1:]
+                file.write("".join(f"{json.dumps(row)}\n" for row in rows))
+        except OSError as error:  # the disk is full, or not ours
+            warn_once(f"Cannot keep the steps of this run: {error}")
         self.tell()
-
-    def _write(self, row: Row) -> None:
-        """Write a step at once, so that kill -9 loses none that ended; keep the file short."""
-        if not self._file:
-            return
-        rows = [row]
-        try:
-            if self._lines == LINES:
-                self._file.truncate(self._file.seek(0))
-                self._lines, rows = 0, self.kept()
-            self._file.write("".join(f"{json.dumps(each)}\n" for each in rows).encode())
-            self._lines += len(rows)
-        except OSError as error:
-            self._give_up(error)
-
-    def _give_up(self, error: OSError) -> None:  # the disk is full, or not ours
-        logging.getLogger(__name__).warning("Cannot keep the steps of this run: %s", error)
-        self._file = None
 
     def tell(self, state: str = "") -> None:
         """Tell all open pages that something changed, such as the `state` of the app."""
         self.state = state or self.state
-        for page in tuple(self.pages):
-            if not page.changed.is_set():
-                page.loop.call_soon_threadsafe(page.changed.set)
+        for changed in tuple(self.pages):
+            self.loop.call_soon_threadsafe(changed.set)
 
     async def told(self) -> None:
         """Wait until all open pages have what there is, half a second at most."""
         for _ in range(50):
-            if any(page.seen != self.ended for page in self.pages):
+            if any(seen != self.ended for seen in self.pages.values()):
                 await asyncio.sleep(0.01)
 
 
-def connected() -> bool:
-    """Return whether a broker carries events from process to process."""
-    return getattr(bus, "publish", None) is not None
-
-
-def published(event: Event) -> bool:
-    """Return whether `event` goes to a broker, and its listeners are called from there."""
-    return connected() and isinstance(event, getattr(events, "IntegrationEvent", ()))
-
-
-def attempt_of(event: Event) -> int | None:
-    """Return how often a broker has delivered `event` to the listener that has it in hand."""
-    # % if cookiecutter.broker != "none"
-    if published(event):
-        from app.messaging.delivery import attempt_number  # which isn't there without a broker
-
-        return attempt_number.get(None)
-    # % endif
-    return None
-
-
-def _note_route(now: Step, scope: Scope, status: int, body: bytes) -> None:
+def _note_answer(now: Step, scope: Scope) -> None:
     """Note what a route did with a request, and in which row of the table that is, if in any."""
+    now.value, now.failed = _cut(now._body.decode(errors="replace")), now._status >= 500
+    now._returned = f"{now._status} {now.value}"
     endpoint = scope.get("endpoint")
-    if endpoint is None or status == 405:
+    if endpoint is None or now._status == 405:
         now.step, now.listener_action = None, "No route handler triggered"
-    elif status == 422 and re.match(rb'{"detail": ?\[{"type":', body):  # not the handler's own 422
+    elif now._status == 422 and re.match(rb'{"detail": ?\[{"type":', now._body):  # FastAPI's own
         now.listener_action = "Input refused, route handler not triggered"
     else:
         now.listener, now.listener_action = bus.name_of(endpoint), "Route handler triggered"
@@ -361,7 +333,7 @@ def _read(file: Path, written: float) -> list[Row]:
         with suppress(ValueError):  # torn, as the last line is after kill -9 or on a full disk
             rows.append(json.loads(line))
     whole = [row for row in rows if isinstance(row, dict) and type(row.get("sequence")) is int]
-    return sorted(whole, key=lambda row: int(row["sequence"]))[-RECENT:]
+    return sorted(whole, key=itemgetter("sequence"))[-RECENT:]
 
 
 def _cut(text: str, length: int = LONG) -> str:

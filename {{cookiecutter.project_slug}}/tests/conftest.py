@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,18 +41,11 @@ def url() -> Iterator[str]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        command = postgres.prepare(Path(folder), port)
-        with subprocess.Popen(command, user=postgres.USER, stderr=subprocess.DEVNULL) as server:
-            try:
-                while not postgres.answers(port):
-                    assert server.poll() is None
-                    time.sleep(0.05)
-                url = f"postgresql://postgres@127.0.0.1:{port}"
-                migrate(url)
-                yield url
-            finally:
-                server.kill()
+    url = f"postgresql://postgres@127.0.0.1:{port}"
+    folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    with folder as data, postgres.serving(Path(data), port):
+        migrate(url)
+        yield url
 
 
 @pytest.fixture(autouse=True)

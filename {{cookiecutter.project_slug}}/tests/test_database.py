@@ -4,7 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ from uuid import UUID, uuid4
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app import bus, database, messaging
 from app.bus import emit, on
 from app.database import SessionDep, transaction
 from app.events import IntegrationEvent, OrderPlaced
 from app.main import app
+from app.messaging import broker as adapter
 from app.messaging import delivery
 from app.messaging.settings import settings
 from app.models import Order
@@ -25,9 +27,10 @@ from app.models import Order
 ROOT = Path(__file__).parent.parent
 TEA: dict[str, Any] = {"item": "tea", "quantity": 2}
 NAME = "OrderPlaced.app.handlers.orders.send_receipt"
+LOGIN = "me:secret"
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
-LOGIN = "me:secret"
+Block = Callable[[AsyncSession, UUID], Awaitable[Any]]
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
@@ -46,100 +49,55 @@ def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Run:
     return run
 
 
-@pytest.fixture
-def client(run: Run) -> Iterator[TestClient]:
-    """The started app, on each of the databases."""
-    with TestClient(app, raise_server_exceptions=False) as client:
-        yield client
-
-
-def order(id: UUID) -> tuple[Order, OrderPlaced]:
-    """Return an order and its event."""
-    return Order(id=id, **TEA), OrderPlaced(order_id=id, **TEA)
-
-
-async def stored(id: UUID) -> bool:
-    async with transaction() as session:
-        return await session.get(Order, id) is not None
-
-
 async def waiting() -> int:
     """Return how many events the broker has for the receipt's listener."""
-    if not delivery.broker:
-        return 0
-    return (await delivery.status())[NAME].waiting
+    return (await delivery.status())[NAME].waiting if delivery.broker else 0
 
 
-def test_an_order_can_be_read(client: TestClient) -> None:
-    id = client.post("/orders", json=TEA).json()["order_id"]
-
-    assert client.get(f"/orders/{id}").json() == TEA
-    assert client.get(f"/orders/{uuid4()}").status_code == 404
-
-
-@pytest.mark.parametrize("wrong", [{"item": "a\0b"}, {"quantity": 2**31}, {"quantity": 10**30}])
-def test_what_no_column_can_hold_is_refused(client: TestClient, wrong: dict[str, Any]) -> None:
-    assert client.post("/orders", json=TEA | wrong).status_code == 422
-
-
-def test_a_block_that_ends_well_keeps_both(run: Run) -> None:
-    id = uuid4()
-
-    async def main() -> tuple[bool, int]:
-        before = await waiting()
-        row, event = order(id)
+async def kept(block: Block) -> tuple[bool, int]:
+    """Run `block` in a transaction; return if its order is stored, and how many events it left."""
+    id, before = uuid4(), await waiting()
+    with suppress(ValueError, ExceptionGroup):
         async with transaction() as session:
-            session.add(row)
-            await emit(event)
-            assert await waiting() == before  # not before it's committed
-        return await stored(id), await waiting() - before
-
-    kept, waits = run(main)
-    assert kept
-    assert waits == (1 if settings.url else 0)  # in SQLite, the listener has run
+            await block(session, id)
+    async with transaction() as session:
+        return await session.get(Order, id) is not None, await waiting() - before
 
 
-def test_an_error_after_emit_keeps_neither(run: Run) -> None:
-    id = uuid4()
-
-    async def main() -> tuple[bool, int]:
-        before = await waiting()
-        row, event = order(id)
-        with suppress(ValueError):
-            async with transaction() as session:
-                session.add(row)
-                await emit(event)
-                raise ValueError("after emit")
-        return await stored(id), await waiting() - before
-
-    assert run(main) == (False, 0)
+async def ends_well(session: AsyncSession, id: UUID) -> None:
+    session.add(Order(id=id, **TEA))
+    await emit(OrderPlaced(order_id=id, **TEA))
 
 
-def test_a_savepoint_that_is_rolled_back_keeps_neither(run: Run) -> None:
-    id = uuid4()
-
-    async def main() -> tuple[bool, int]:
-        before = await waiting()
-        row, event = order(id)
-        async with transaction() as session:
-            savepoint = await session.begin_nested()
-            session.add(row)
-            await emit(event)
-            await savepoint.rollback()
-        return await stored(id), await waiting() - before
-
-    assert run(main) == (False, 0)
+async def raises_after_emit(session: AsyncSession, id: UUID) -> None:
+    await ends_well(session, id)
+    raise ValueError("after emit")
 
 
-def test_tasks_that_emit_join_the_same_transaction(run: Run) -> None:
-    async def main() -> int:
-        before = await waiting()
-        async with transaction() as session:
-            await asyncio.gather(*(emit(order(uuid4())[1]) for _ in range(10)))
-            await session.rollback()
-        return await waiting() - before
+async def rolls_a_savepoint_back(session: AsyncSession, id: UUID) -> None:
+    savepoint = await session.begin_nested()
+    await ends_well(session, id)
+    await savepoint.rollback()
 
-    assert run(main) == 0
+
+async def emits_in_tasks_and_rolls_back(session: AsyncSession, id: UUID) -> None:
+    await asyncio.gather(*(emit(OrderPlaced(order_id=uuid4(), **TEA)) for _ in range(10)))
+    await session.rollback()
+
+
+@pytest.mark.parametrize(
+    ("block", "stored"),
+    [
+        (ends_well, True),
+        (raises_after_emit, False),
+        (rolls_a_savepoint_back, False),
+        (emits_in_tasks_and_rolls_back, False),
+    ],
+)
+def test_the_order_and_its_event_are_kept_together(run: Run, block: Block, stored: bool) -> None:
+    found = run(lambda: kept(block))
+
+    assert found == (stored, 1 if stored and settings.url else 0)  # in SQLite, it was handled
 
 
 def test_a_task_that_outlives_the_transaction_emits_on_its_own(run: Run) -> None:
@@ -149,7 +107,7 @@ def test_a_task_that_outlives_the_transaction_emits_on_its_own(run: Run) -> None
 
         async def later() -> None:
             await go_on.wait()
-            await emit(order(uuid4())[1])
+            await emit(OrderPlaced(order_id=uuid4(), **TEA))
 
         async with transaction():
             task = asyncio.create_task(later())
@@ -167,66 +125,141 @@ class Audited(IntegrationEvent):
     order_id: UUID
 
 
-@pytest.mark.usefixtures("empty_bus")
-def test_a_listener_may_have_a_session_of_its_own(run: Run) -> None:
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_listener_may_have_a_session_of_its_own(run: Run, fails: bool) -> None:
     """What it emits joins that one; what fails there keeps neither."""
-    id = uuid4()
-    heard: list[OrderPlaced] = []
 
-    async def keep_books(event: OrderPlaced) -> None:
-        async with transaction() as session:
-            session.add(Order(id=id, item="books", quantity=1))
-            await emit(Audited(order_id=event.order_id))
-            if not heard:
-                heard.append(event)
-                raise ValueError("the first time")
+    async def block(session: AsyncSession, id: UUID) -> None:
+        async def keep_books(event: OrderPlaced) -> None:
+            async with transaction() as own:
+                own.add(Order(id=id, item="books", quantity=1))
+                await emit(Audited(order_id=event.order_id))
+                if fails:
+                    raise ValueError("after emit")
 
-    async def main() -> list[bool]:
-        results = []
-        for _ in range(2):
-            with suppress(ValueError):
-                async with transaction() as session:
-                    session.add(order(uuid4())[0])
-                    await bus.caller(keep_books)(order(uuid4())[1])
-            results.append(await stored(id))
-        return results
+        await bus.caller(keep_books)(OrderPlaced(order_id=id, **TEA))
 
-    assert run(main) == [False, True]
+    assert run(lambda: kept(block))[0] is not fails
 
 
 @pytest.mark.usefixtures("empty_bus")
 @pytest.mark.parametrize("run", ["sqlite"], indirect=True)
 def test_in_this_process_a_listener_that_fails_rolls_the_order_back(run: Run) -> None:
-    id = uuid4()
-
     @on(OrderPlaced)
     async def broken(event: OrderPlaced) -> None:
         raise ValueError("broken")
 
-    async def main() -> bool:
-        row, event = order(id)
-        with suppress(ExceptionGroup):
-            async with transaction() as session:
-                session.add(row)
+    assert run(lambda: kept(ends_well)) == (False, 0)
+
+
+class Counted(IntegrationEvent):
+    """Something to handle."""
+
+    number: int
+
+
+heard: list[tuple[int, int]] = []
+repaired = asyncio.Event()
+
+
+async def counts(event: Counted) -> None:
+    heard.append((event.number, 0))
+
+
+async def fails(event: Counted) -> None:
+    heard.append((event.number, delivery.attempt_number.get()))
+    if not repaired.is_set():
+        raise ValueError("not repaired")
+
+
+async def all_handled() -> delivery.Backlog:
+    """Wait until no listener has an event to handle; return the backlog of the one that fails."""
+    async with asyncio.timeout(30):
+        while True:
+            found = await delivery.status()
+            if not any(each.waiting or each.in_hand for each in found.values()):
+                return found[f"Counted.{bus.name_of(fails)}"]
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.usefixtures("empty_bus")
+@pytest.mark.parametrize("run", ["postgres"], indirect=True)
+def test_listeners_of_one_event_fail_apart(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one of them can't handle becomes a dead letter, which can be replayed."""
+    monkeypatch.setenv("BROKER_MAX_ATTEMPTS", "2")
+    monkeypatch.setenv("BROKER_BACKOFF", "0.01")
+    monkeypatch.setattr(adapter, "LOOK_EVERY", 0.05)
+    heard.clear()
+    repaired.clear()
+    on(Counted)(counts)
+    on(Counted)(fails)
+    events = [Counted(number=number) for number in range(3)]
+
+    async def main() -> None:
+        await delivery.broker.ping()
+        async with messaging.consuming():
+            for event in events:
                 await emit(event)
-        return await stored(id)
+            assert await all_handled() == delivery.Backlog(dead_letters=3)
+            assert [number for number, attempt in heard if not attempt] == [0, 1, 2]
+            assert sorted(set(heard) - {(0, 0), (1, 0), (2, 0)}) == [
+                (number, attempt) for number in range(3) for attempt in (1, 2)
+            ]
 
-    assert not run(main)
+            places, letters = zip(*await delivery.broker.dead_letters(), strict=True)
+            assert {each.id for each in letters} == {each.id for each in events}
+            assert {(each.error, each.attempts, each.type) for each in letters} == {
+                ("ValueError: not repaired", 2, "Counted")
+            }
+            heard.clear()
+            repaired.set()
+            await delivery.broker.replay(places[0], letters[0])
+            assert await all_handled() == delivery.Backlog(dead_letters=2)
+            [(number, attempt)] = heard
+            assert (events[number].id, attempt) == (letters[0].id, 1)
+
+    run(main)
 
 
-def test_the_transaction_ends_before_the_response(run: Run) -> None:
-    """A commit that fails is no success that was answered."""
-    path = f"/{uuid4()}"
+@pytest.mark.usefixtures("empty_bus")
+@pytest.mark.parametrize("run", ["postgres"], indirect=True)
+def test_an_event_is_handled_at_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By NOTIFY, also from a transaction; not with the next look into the table."""
+    monkeypatch.setattr(adapter, "LOOK_EVERY", 0.05)
+    heard.clear()
+    on(Counted)(counts)
+
+    async def main() -> None:
+        async with messaging.consuming(), asyncio.timeout(30):
+            await asyncio.sleep(0.5)  # it listens
+            monkeypatch.setattr(adapter, "LOOK_EVERY", 60)
+            await asyncio.sleep(0.5)  # its last look is over
+            await emit(Counted(number=1))
+            async with transaction():
+                await emit(Counted(number=2))
+            while len(heard) < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+
+    run(main)
+
+
+@pytest.mark.usefixtures("run")
+def test_orders_over_http() -> None:
+    """An order can be read, what no column can hold is refused, a failed commit is no success."""
     id = uuid4()
 
-    @app.get(path)
-    async def twice(session: SessionDep) -> str:
-        session.add(order(id)[0])
-        return "stored"
+    @app.get(path := f"/{id}")
+    async def twice(session: SessionDep) -> None:
+        session.add(Order(id=id, **TEA))
 
     with TestClient(app, raise_server_exceptions=False) as client:
-        assert client.get(path).status_code == 200
-        assert client.get(path).status_code == 500  # the key exists
+        placed = client.post("/orders", json=TEA).json()["order_id"]
+        assert client.get(f"/orders/{placed}").json() == TEA
+        assert client.get(f"/orders/{uuid4()}").status_code == 404
+        for wrong in ({"item": "a\0b"}, {"quantity": 2**31}, {"quantity": 10**30}):
+            assert client.post("/orders", json=TEA | wrong).status_code == 422
+        # The transaction ends before the response: the second time, the key exists.
+        assert [client.get(path).status_code for _ in range(2)] == [200, 500]
     app.router.routes.pop()
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from lesson.course import Verdict
-from lesson.exercises import EXERCISES, Exercise, verdicts
+from lesson.course import Exercise, Verdict
+from lesson.exercises import EXERCISES, verdicts
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,12 @@
 """Integration events; with BROKER_URL set, also on their way through the broker."""
 
 import asyncio
+import io
 import json
 import os
+import runpy
 import socket
+import sys
 import time
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
@@ -18,8 +21,15 @@ from app.handlers.orders import send_receipt
 from app.main import app
 from app.messaging import broker as adapter
 from app.messaging import delivery, settings
-from app.messaging.cloudevents import decode, encode
-from app.messaging.delivery import DeadLetter, EventNotStored, Subscription, attempt, subscriptions
+from app.messaging.cloudevents import decode, encode, trace
+from app.messaging.delivery import (
+    Backlog,
+    DeadLetter,
+    EventNotStored,
+    Subscription,
+    attempt,
+    subscriptions,
+)
 from app.messaging.settings import EXAMPLE_URL, BrokerUnavailable
 
 BROKER_URL = os.environ.pop("BROKER_URL", "")  # all other tests run without it
@@ -33,6 +43,7 @@ class FakeBroker:
 
     def __init__(self) -> None:
         self.published: list[tuple[str, str, bytes, str]] = []
+        self.letters: list[DeadLetter] = []
         self.away = False
 
     async def connect(self) -> None: ...
@@ -50,6 +61,12 @@ class FakeBroker:
     async def ping(self) -> None:
         if self.away:
             raise EventNotStored("away")
+
+    async def backlog(self, subscription: Subscription) -> Backlog:
+        return Backlog(waiting=7)
+
+    async def dead_letters(self) -> list[tuple[int, DeadLetter]]:
+        return list(enumerate(self.letters))
 
 
 # % if cookiecutter.broker == "postgres"
@@ -217,30 +234,92 @@ def test_an_invalid_document_is_a_dead_letter(document: bytes, reason: str) -> N
     assert isinstance(letter, DeadLetter)
     assert reason in letter.error
     assert letter.attempts == 1
-    assert DeadLetter.of(letter.header(), letter.document) == letter
     assert letter.document == document
 
 
 @pytest.mark.usefixtures("empty_bus", "default_settings")
-def test_five_attempts_then_a_dead_letter() -> None:
+def test_five_attempts_then_a_dead_letter(caplog: pytest.LogCaptureFixture) -> None:
+    numbers: list[int] = []
+
     @on(OrderPlaced)
     async def broken(event: OrderPlaced) -> None:
+        assert event == ORDER
+        numbers.append(delivery.attempt_number.get())
         raise ValueError("caf\udce9")  # as in the name of a file that is no UTF-8
 
     subscription = Subscription(OrderPlaced, broken, "OrderPlaced", "name")
-    outcomes = [asyncio.run(attempt(subscription, encode(ORDER), number)) for number in range(1, 6)]
+    outcomes = [asyncio.run(attempt(subscription, encode(ORDER), number)) for number in range(1, 7)]
 
+    assert numbers == [1, 2, 3, 4, 5]
     assert outcomes[:4] == [1, 2, 4, 8]
-    letter = outcomes[4]
-    assert isinstance(letter, DeadLetter)
-    assert (letter.id, letter.listener, letter.attempts) == (ORDER.id, "name", 5)
-    assert letter.error == "ValueError: caf?"
-    assert letter.header().isascii()
+    said = ("ValueError: caf?", "ChildProcessError: the process ended in each of 5 attempts")
+    for letter, error in zip(outcomes[4:], said, strict=True):
+        assert isinstance(letter, DeadLetter)
+        assert (letter.id, letter.listener, letter.attempts) == (ORDER.id, "name", 5)
+        assert letter.error == error
+        assert DeadLetter.model_validate_json(letter.model_dump_json()).error == letter.error
+    assert caplog.records[0].getMessage() == "name failed, attempt 1"
+
+
+@pytest.mark.usefixtures("default_settings")
+def test_while_a_listener_works_its_event_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the broker has been away. What the listener emits belongs to the same trace."""
+    monkeypatch.setattr(settings.settings, "lease", 0.03)
+    parent = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    renewed, often = 0, asyncio.Event()
+
+    async def renew() -> None:
+        nonlocal renewed
+        renewed += 1
+        if renewed == 3:
+            often.set()
+        raise OSError("away")
+
+    async def slow(event: OrderPlaced) -> None:
+        assert trace.get() == parent
+        await asyncio.wait_for(often.wait(), 30)
+
+    async def main() -> None:
+        document = json.dumps(json.loads(encode(ORDER)) | parent).encode()
+        subscription = Subscription(OrderPlaced, slow, "OrderPlaced", "name")
+        assert await attempt(subscription, document, 1, renew) is None
+        before = renewed
+        await asyncio.sleep(0.1)
+        assert renewed == before  # it has ended
+
+    asyncio.run(main())
+
+
+def test_the_status_has_dead_letters_of_listeners_that_are_gone(broker: FakeBroker) -> None:
+    names = ["OrderPlaced.app.handlers.orders.send_receipt", "gone", "gone"]
+    about: Any = {"type": "OrderPlaced", "error": "broken", "attempts": 5}
+    broker.letters = [DeadLetter(id="1", listener=name, **about) for name in names]
+
+    with TestClient(app) as client:
+        status = client.get("/health?verbose=1").json()["listeners"]
+
+    found = {name: (each["waiting"], each["dead_letters"]) for name, each in status.items()}
+    assert (found[names[0]], found["gone"]) == ((7, 1), (0, 2))
+
+
+def test_dead_letters_are_listed_in_any_code_page(
+    broker: FakeBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about: Any = {"listener": "gone", "type": "OrderPlaced", "attempts": 5}
+    broker.letters = [DeadLetter(id="1", error="no \u8336", **about)]
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, "cp1252", write_through=True))
+    monkeypatch.setattr(sys, "argv", ["app.messaging", "dead-letters"])
+
+    runpy.run_module("app.messaging", run_name="__main__")
+
+    assert b"no \\u8336" in printed.getvalue()
 
 
 def test_each_listener_has_a_subscription() -> None:
     assert send_receipt in listeners(OrderPlaced)
-    assert "OrderPlaced.app.handlers.orders.send_receipt" in [each.name for each in subscriptions()]
+    name = "OrderPlaced.app.handlers.orders.send_receipt"
+    assert Subscription(OrderPlaced, send_receipt, "OrderPlaced", name) in subscriptions()
 
 
 @pytest.mark.usefixtures("empty_bus")

@@ -11,11 +11,10 @@ import pytest
 from lesson.course import (
     ANSWERS,
     TUTORIAL,
-    Answers,
     LessonError,
     Question,
     Verdict,
-    execution_table,
+    given_rows,
     mark,
     predictions,
     questions,
@@ -85,7 +84,7 @@ def test_small_letters_will_do_and_other_letters_are_explained() -> None:
 
 def test_the_answer_follows_the_table(quiz_toml: Path) -> None:
     quiz_toml.write_text(QUESTION, encoding="utf-8")
-    rows = execution_table()[:4]
+    rows = [row.cells for row in given_rows()]
     rows[0] = rows[0] | {"Step": "2"}
 
     assert [question.right for question in questions(quiz_toml, rows)] == ["B"]
@@ -123,7 +122,7 @@ def test_a_bad_question_is_refused(quiz_toml: Path, old: str, new: str, complain
 
 def test_two_rows_are_no_answer(quiz_toml: Path) -> None:
     quiz_toml.write_text(QUESTION, encoding="utf-8")
-    table = execution_table()
+    table = [row.cells for row in given_rows()]
 
     with pytest.raises(LessonError, match="line 2, q1: 2 rows of the table where Event is"):
         questions(quiz_toml, [*table, table[0]])
@@ -185,7 +184,7 @@ def test_what_is_left_empty_is_no_answer(tmp_path: Path) -> None:
     file = tmp_path / "answers.toml"
     file.write_text(WRITTEN, encoding="utf-8")
 
-    assert read_answers(file) == Answers({"step1": "a line"}, {"q1": "C"})
+    assert read_answers(file) == {"step1": "a line", "q1": "C"}
 
 
 @pytest.mark.parametrize(
@@ -212,7 +211,7 @@ def test_answers_from_an_editor_of_windows(tmp_path: Path) -> None:
     file = tmp_path / "answers.toml"
     file.write_bytes(b"\xef\xbb\xbf" + WRITTEN.replace("\n", "\r\n").encode())
 
-    assert read_answers(file).quiz == {"q1": "C"}
+    assert read_answers(file) == {"step1": "a line", "q1": "C"}
     write_answer("q1", "A", file)
     assert (
         file.read_bytes()
@@ -243,10 +242,9 @@ def test_an_answer_is_written_where_it_belongs(tmp_path: Path, answer: str) -> N
     write_answer("step1", answer, file)
     write_answer("step2", "new", file)
 
-    said = {"step1": " ".join(answer.split()), "step2": "new"}
-    assert read_answers(file).predict == {key: value for key, value in said.items() if value}
+    said = {"step1": " ".join(answer.split()), "step2": "new", "q1": "C"}
+    assert read_answers(file) == {key: value for key, value in said.items() if value}
     assert "  # a comment\n" in file.read_text(encoding="utf-8")
-    assert read_answers(file).quiz == {"q1": "C"}
     with pytest.raises(LessonError, match="no question q99"):
         write_answer("q99", "A", file)
 

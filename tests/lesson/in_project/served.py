@@ -8,7 +8,9 @@ from pydantic import Field
 from app.bus import emit, on
 from app.events import Event, OrderPlaced
 from app.main import app as inner
-from lesson.live import Watched
+from lesson import live
+
+live.PATIENCE = 3.0  # seconds
 
 
 class ShelfEmptied(Event):
@@ -38,9 +40,14 @@ async def refill(event: ShelfEmptied) -> str:
 
 
 @inner.get("/slow")
-async def slow() -> str:
-    await asyncio.sleep(2)
+async def slow(seconds: float = 2) -> str:
+    await asyncio.sleep(seconds)
     return "slow"
 
 
-app = Watched(inner, Path(__file__).parent / "steps")
+@inner.get("/{path:path}")
+async def anything(path: str) -> str:
+    return path
+
+
+app = live.Watched(inner, Path(__file__).parent / "steps")

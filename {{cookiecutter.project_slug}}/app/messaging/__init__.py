@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from app import bus
 from app.events import IntegrationEvent
@@ -45,10 +45,8 @@ async def connected(subscribe: bool = True) -> AsyncIterator[None]:
 @asynccontextmanager
 async def consuming() -> AsyncIterator[None]:
     """Let this process handle events while the block runs; then finish what's in hand."""
-    if broker := delivery.broker:
-        await broker.consume()
-    try:
+    async with AsyncExitStack() as stack:
+        if broker := delivery.broker:
+            await broker.consume()
+            stack.push_async_callback(broker.finish)
         yield
-    finally:
-        if broker:
-            await broker.finish()

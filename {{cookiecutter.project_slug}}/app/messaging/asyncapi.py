@@ -26,21 +26,19 @@ def specification() -> dict[str, Any]:
     protocol, _, host = address_of(settings.url or EXAMPLE_URL).partition("://")
     models: list[Any] = [(document_of(each), "validation") for each in event_types()]
     payloads, schemas = models_json_schema(models, ref_template="#/components/schemas/{model}")
-    users = [(each.__name__, each.__name__, "send", each.__doc__) for each, _ in models]
+    payload_of = {model.__name__: payload for (model, _), payload in payloads.items()}
+    users = [(each.__name__, each.__name__, "send", each.__doc__) for each in event_types()]
     users += [(each.name, each.type, "receive", each.listener.__doc__) for each in subscriptions()]
-    messages, channels, operations = {}, {}, {}
-    for (model, _), payload in payloads.items():
-        message = {"name": model.__name__, "contentType": CONTENT_TYPE, "payload": payload}
-        messages[safe(model.__name__)] = message
+    channels, operations = {}, {}
     for name, event, action, about in users:
-        place, ref = safe(name), {"event": {"$ref": f"#/components/messages/{safe(event)}"}}
-        channels[place] = {"address": f"{SERVICE}.{place}", "messages": ref}
-        channel = {"$ref": f"#/channels/{place}"}
+        place, channel = safe(name), {"$ref": f"#/channels/{safe(name)}"}
+        message = {"name": event, "contentType": CONTENT_TYPE, "payload": payload_of[event]}
+        channels[place] = {"address": f"{SERVICE}.{place}", "messages": {"event": message}}
         operations[place] = {"action": action, "channel": channel, "description": about or ""}
     document = {"asyncapi": "3.0.0", "info": {"title": SERVICE, "version": "0.1.0"}}
     document |= {"servers": {"broker": {"host": host, "protocol": protocol}}}
     document |= {"channels": channels, "operations": operations}
-    return document | {"components": {"messages": messages, "schemas": schemas.get("$defs", {})}}
+    return document | {"components": {"schemas": schemas.get("$defs", {})}}
 
 
 @router.get("/asyncapi")

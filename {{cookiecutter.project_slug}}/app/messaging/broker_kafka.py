@@ -26,6 +26,7 @@ import aiokafka  # type: ignore[import-untyped]
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic  # type: ignore[import-untyped]
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError  # type: ignore[import-untyped]
+from pydantic_core import from_json
 
 from app.messaging import aiokafka_1038, delivery  # noqa: F401  (the first corrects aiokafka)
 from app.messaging.cloudevents import CONTENT_TYPE
@@ -178,13 +179,12 @@ class Broker:
                     found.pop(record.key, None)
                     if record.value is not None:  # else it was replayed
                         header = dict(record.headers)["dead-letter"]
-                        found[record.key] = DeadLetter.of(header, record.value)
+                        found[record.key] = DeadLetter(**from_json(header), document=record.value)
         return list(found.items())
 
     async def replay(self, place: bytes, letter: DeadLetter) -> None:
-        await self.send(
-            _topic(f"{letter.listener}.retry"), letter.document, None, 0
-        )  # it failed no time yet
+        again = _topic(f"{letter.listener}.retry")
+        await self.send(again, letter.document, None, 0)  # it failed no time yet
         await self.send(DEAD_LETTERS, None, place, 0)
 
 
@@ -262,7 +262,7 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
         self.partitions, self.places = [], {}
         if places:
             with suppress(CommitFailedError, IllegalStateError):  # somebody else has them
-                await self.consumer.commit(places)
+                await self._commit(places)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Serve each partition, from where the owner before was."""
@@ -287,7 +287,19 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
         async with self.committing:
             if at in self.places:  # else another partition's request had it
                 places, self.places = self.places, {}
-                await self.consumer.commit(places)
+                await self._commit(places)
+
+    async def _commit(self, places: dict[TopicPartition, tuple[int, str]]) -> None:
+        # If aiokafka's commit is cancelled, it goes on, and fails with a stack that nobody can catch.
+        task = asyncio.create_task(self.consumer.commit(places))
+        task.add_done_callback(self._committed)
+        await asyncio.wait([task])
+        task.result()
+
+    def _committed(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()):
+            said = "%s: Kafka has not noted how far it is (%s); what was in hand comes again."
+            log.warning(said, self.subscription.name, type(error).__name__)
 
 
 class _Partition:
@@ -342,7 +354,8 @@ class _Partition:
         if isinstance(outcome, DeadLetter):
             place = (outcome.listener, *self.at, record.offset, record.timestamp)
             key = " ".join(map(str, place)).encode()  # twice the same, if it has to be said twice
-            await send(DEAD_LETTERS, outcome.document, key, 0, dead_letter=outcome.header())
+            letter = outcome.model_dump_json()
+            await send(DEAD_LETTERS, outcome.document, key, 0, dead_letter=letter)
         else:
             await send(self.member.retry, record.value, record.key, number)
 

@@ -12,9 +12,10 @@ from typing import Any
 
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from nats.errors import Error, MaxPayloadError
+from nats.errors import Error
 from nats.js import api
 from nats.js.errors import BadRequestError, NotFoundError
+from pydantic_core import from_json
 
 from app.messaging import delivery
 from app.messaging.cloudevents import CONTENT_TYPE
@@ -26,6 +27,8 @@ AWAY = (Error, OSError, TimeoutError)
 
 
 class Broker:
+    max_bytes = property(lambda self: self.client.max_payload)
+
     def __init__(self, subscriptions: list[Subscription]) -> None:
         self.address = address_of(settings.url)
         self.subscriptions = subscriptions
@@ -54,7 +57,6 @@ class Broker:
         except AWAY as error:
             said = f"No NATS with JetStream at {self.address} ({[*errors, error][0]!r})"
             raise BrokerUnavailable(f"{said}: start it, or correct BROKER_URL.") from None
-        self.max_bytes = self.client.max_payload
 
     async def consume(self) -> None:
         self.running = True
@@ -79,8 +81,6 @@ class Broker:
         await self.ping(ask=False)  # else it would wait in a buffer of this process
         try:
             await self.jetstream.publish(subject, document, headers=headers)
-        except MaxPayloadError as error:
-            raise delivery.EventTooLarge(f"the limit is {self.max_bytes} bytes") from error
         except AWAY as error:
             raise EventNotStored(f"{self.address}: {error!r}") from error
 
@@ -107,7 +107,7 @@ class Broker:
         outcome = await delivery.attempt(subscription, message.data, number, renew)
         if isinstance(outcome, DeadLetter):
             subject = f"{DEAD_LETTERS}.{safe(subscription.name)}"
-            await self._publish(subject, message.data, outcome.header())
+            await self._publish(subject, message.data, outcome.model_dump_json(ensure_ascii=True))
         await (message.nak(delay=outcome) if isinstance(outcome, float) else message.ack())
 
     async def backlog(self, subscription: Subscription) -> Backlog:
@@ -128,7 +128,8 @@ class Broker:
         for place in range(max(1, state.first_seq), state.last_seq + 1):
             with suppress(NotFoundError):  # replayed
                 stored: Any = await self.jetstream.get_msg(DEAD_LETTERS, place)
-                found.append((place, DeadLetter.of(stored.headers["dead-letter"], stored.data)))
+                header, document = stored.headers["dead-letter"], stored.data or b""
+                found.append((place, DeadLetter(**from_json(header), document=document)))
         return found
 
     async def replay(self, place: int, letter: DeadLetter) -> None:

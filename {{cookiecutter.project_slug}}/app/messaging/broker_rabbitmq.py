@@ -12,6 +12,7 @@ from typing import Any
 
 from aio_pika import Message, connect_robust
 from aio_pika.exceptions import AMQPError, ChannelPreconditionFailed
+from pydantic_core import from_json
 
 from app.messaging import delivery
 from app.messaging.cloudevents import CONTENT_TYPE
@@ -107,7 +108,7 @@ class Broker:
         try:
             outcome = await delivery.attempt(subscription, message.body, number)
             if isinstance(outcome, DeadLetter):
-                headers: Any = {"dead-letter": outcome.header()}
+                headers: Any = {"dead-letter": outcome.model_dump_json()}
                 await self._publish(message.body, None, DEAD_LETTERS, headers=headers)
             elif outcome is not None:
                 wait = await self.channel.get_exchange(_queue(f"wait.{round(outcome * 1000)}"))
@@ -132,7 +133,10 @@ class Broker:
     async def dead_letters(self) -> list[tuple[Any, DeadLetter]]:
         async with self.connection.channel() as channel:  # at its end they're put back
             found = await self._get_dead_letters(channel)
-            return [(header, DeadLetter.of(header, each.body)) for header, each in found.items()]
+            return [
+                (header, DeadLetter(**from_json(header), document=each.body))
+                for header, each in found.items()
+            ]
 
     async def _get_dead_letters(self, channel: Any) -> dict[Any, Any]:
         queue, found = await channel.get_queue(DEAD_LETTERS), {}

@@ -15,6 +15,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from pydantic_core import from_json
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
@@ -133,7 +134,8 @@ class Broker:
             return
         async with self.redis.pipeline(transaction=True) as pipe:
             if outcome:
-                pipe.xadd(DEAD_LETTERS, {LETTER: outcome.header(), DOCUMENT: outcome.document})
+                letter = outcome.model_dump_json()
+                pipe.xadd(DEAD_LETTERS, {LETTER: letter, DOCUMENT: outcome.document})
             pipe.xack(stream, group, entry)
             await pipe.execute()
 
@@ -175,7 +177,10 @@ class Broker:
 
     async def dead_letters(self) -> list[tuple[bytes, DeadLetter]]:
         entries = await self.redis.xrange(DEAD_LETTERS)
-        return [(entry, DeadLetter.of(each[LETTER], each[DOCUMENT])) for entry, each in entries]
+        return [
+            (entry, DeadLetter(**from_json(each[LETTER]), document=each[DOCUMENT]))
+            for entry, each in entries
+        ]
 
     async def replay(self, place: bytes, letter: DeadLetter) -> None:
         await self._add(_stream(letter.type), {DOCUMENT: letter.document, TO: letter.listener})

@@ -3,7 +3,7 @@
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Literal
 from uuid import uuid4
 
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError, create_model
@@ -16,29 +16,25 @@ CONTENT_TYPE = "application/cloudevents+json"
 # The attributes of CloudEvents' distributed tracing extension, for what is published next.
 trace: ContextVar[dict[str, str] | None] = ContextVar("trace", default=None)
 
-Data = TypeVar("Data")
 
-
-class Document(BaseModel, Generic[Data]):
+class Document(BaseModel):
     """A CloudEvent. It may have more attributes; those are ignored."""
 
     specversion: Literal["1.0"]
     id: str = Field(min_length=1)
     source: str = Field(min_length=1)
-    type: str
     time: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
     datacontenttype: Literal["application/json"] = "application/json"
     traceparent: Any = None
     tracestate: Any = None
-    data: Data
 
 
 @cache
-def document_of(event_type: type[IntegrationEvent]) -> type[Document[Any]]:
+def document_of(event_type: type[IntegrationEvent]) -> Any:
     """Return the model of the documents that hold an event of `event_type`."""
     name, about = event_type.__name__, event_type.__doc__
-    base, only = Document[event_type], Literal[name]  # type: ignore[valid-type]
-    return create_model(name, __base__=base, __doc__=about, type=(only, ...))  # type: ignore
+    fields: Any = {"type": Literal[name], "data": event_type}
+    return create_model(name, __base__=Document, __doc__=about, **fields)
 
 
 def encode(event: IntegrationEvent) -> bytes:
@@ -51,16 +47,15 @@ def encode(event: IntegrationEvent) -> bytes:
 
 def decode(document: bytes, event_type: type[IntegrationEvent]) -> tuple[Any, dict[str, str]]:
     """Return the event in `document`, and its trace; raise ValueError if it's of another type."""
-    try:  # what this version of the service doesn't know, a newer one has sent
-        model, lenient = document_of(event_type), {"by_alias": True, "by_name": True}
-        read = model.model_validate_json(document, extra="ignore", **lenient)
+    lenient = {"extra": "ignore", "by_alias": True, "by_name": True}  # a newer version may send it
+    try:
+        read = document_of(event_type).model_validate_json(document, **lenient)
     except ValidationError as error:
         wrong = error.errors(include_url=False, include_context=False, include_input=False)
         said = ((".".join(map(str, each["loc"])) or "document", each["msg"]) for each in wrong)
         raise ValueError("; ".join(map(": ".join, said))) from None
-    trace = {"traceparent": read.traceparent, "tracestate": read.tracestate}
-    event = read.data.model_copy(update={"id": read.id, "time": read.time})
-    return event, {name: value for name, value in trace.items() if isinstance(value, str)}
+    trace = {name: value for name, value in read if "trace" in name and isinstance(value, str)}
+    return read.data.model_copy(update={"id": read.id, "time": read.time}), trace
 
 
 def id_of(document: bytes) -> str:

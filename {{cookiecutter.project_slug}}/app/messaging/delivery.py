@@ -4,7 +4,6 @@ import asyncio
 import logging
 import re
 import traceback
-from collections import Counter
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -48,14 +47,7 @@ class DeadLetter(BaseModel):
     error: str
     attempts: int
     time: datetime = Field(default_factory=lambda: datetime.now(UTC))
-    document: bytes = Field(b"", exclude=True)  # as it came; `header` has all else, in ASCII
-
-    def header(self) -> str:
-        return self.model_dump_json(ensure_ascii=True)
-
-    @classmethod
-    def of(cls, header: Any, document: bytes | None) -> "DeadLetter":
-        return cls.model_validate_json(header).model_copy(update={"document": document or b""})
+    document: bytes = Field(b"", exclude=True)  # as it came: it stays beside the JSON of the rest
 
 
 class Backlog(BaseModel):
@@ -84,8 +76,8 @@ def subscriptions() -> list[Subscription]:
         for listener in bus.listeners(each)
     ]
     names = [each.__name__ for each in types] + [each.name for each in found]
-    for name, count in Counter(names).items():
-        if count > 1 or "<" in name:
+    for name in names:
+        if (count := names.count(name)) > 1 or "<" in name:
             said = f"{name} names {count} of the listeners and events"
             raise BrokerUnavailable(f"{said}: give each a def or class of a module to itself.")
     return found
@@ -121,10 +113,10 @@ async def attempt(
         if not final:
             return backoff(number)
         said = "".join(traceback.format_exception_only(error)).strip()[:1000]
-        letter: dict[str, Any] = {"id": cloudevents.id_of(document), "listener": subscription.name}
-        letter |= {"type": subscription.type, "error": said.encode(errors="replace").decode()}
+        letter: Any = {"id": cloudevents.id_of(document), "type": subscription.type}
+        letter |= {"error": said.encode(errors="replace").decode(), "document": document}
         number = min(number, settings.max_attempts)
-        return DeadLetter(**letter, attempts=number, document=document)
+        return DeadLetter(listener=subscription.name, attempts=number, **letter)
     finally:
         if renewing:
             renewing.cancel()

@@ -1,33 +1,23 @@
 -- The queue of this service. It's made at the first start, or by hand: psql --file queue.sql URL
-SELECT pg_advisory_xact_lock(hashtext('mq_{{ cookiecutter.project_slug.replace("-", "_") }}'));
-CREATE SCHEMA IF NOT EXISTS mq_{{ cookiecutter.project_slug.replace("-", "_") }};
-SET LOCAL search_path = mq_{{ cookiecutter.project_slug.replace("-", "_") }};
-
--- Which listener wants which type of event. Any program may add its own.
-CREATE TABLE IF NOT EXISTS subscriptions (
-    listener text PRIMARY KEY,
-    type text NOT NULL
-);
-
--- A row for each listener of an event, until that listener has handled it.
-CREATE TABLE IF NOT EXISTS events (
-    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    listener text NOT NULL,
-    document bytea NOT NULL,  -- a CloudEvent: JSON, in UTF-8
-    stored timestamptz NOT NULL DEFAULT clock_timestamp(),
-    due timestamptz DEFAULT clock_timestamp(),  -- later: in hand, or it waits; NULL: a dead letter
-    attempts int NOT NULL DEFAULT 0,
-    error text,
-    failed timestamptz
-) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
-
--- The one order in which rows are taken: what other listeners have in the table costs nothing.
-CREATE INDEX IF NOT EXISTS events_due ON events (listener, due, id);
+CREATE SCHEMA mq_{{ cookiecutter.project_slug.replace("-", "_") }}
+    -- Which listener wants which type of event. Any program may add its own.
+    CREATE TABLE subscriptions (listener text PRIMARY KEY, type text NOT NULL)
+    -- A row for each listener of an event, until that listener has handled it.
+    CREATE TABLE events (
+        id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        listener text NOT NULL,
+        document bytea NOT NULL,  -- a CloudEvent: JSON, in UTF-8
+        stored timestamptz NOT NULL DEFAULT clock_timestamp(),
+        due timestamptz DEFAULT clock_timestamp(),  -- later: in hand, or it waits; NULL: dead
+        attempts int NOT NULL DEFAULT 0,
+        dead_letter json  -- the error, and when it was
+    ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)
+    -- The one order in which rows are taken: what other listeners have in the table costs nothing.
+    CREATE INDEX events_due ON events (listener, due, id);
 
 -- How another program sends an event: SELECT publish('OrderPlaced', '{"specversion": "1.0", ...}')
-CREATE OR REPLACE FUNCTION publish(type text, document text) RETURNS void LANGUAGE sql AS $$
+CREATE FUNCTION mq_{{ cookiecutter.project_slug.replace("-", "_") }}.publish(type text, document text) RETURNS void BEGIN ATOMIC
     INSERT INTO mq_{{ cookiecutter.project_slug.replace("-", "_") }}.events (listener, document)
-        SELECT listener, convert_to($2, 'UTF8')
-        FROM mq_{{ cookiecutter.project_slug.replace("-", "_") }}.subscriptions s WHERE s.type = $1;
+        SELECT listener, convert_to($2, 'UTF8') FROM mq_{{ cookiecutter.project_slug.replace("-", "_") }}.subscriptions s WHERE s.type = $1;
     SELECT pg_notify('mq_{{ cookiecutter.project_slug.replace("-", "_") }}', '');
-$$;
+END;

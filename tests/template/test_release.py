@@ -1,0 +1,36 @@
+"""The release: its workflow refuses a tag that doesn't fit, and its notes are CHANGELOG.md's entry."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from support.processes import run, succeed
+from support.template import TEMPLATE, copy_template
+
+VERSION = tomllib.loads((TEMPLATE / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+COMMAND = ("python", "scripts/release.py")
+
+
+def test_the_notes_are_the_newest_entry() -> None:
+    notes = succeed(*COMMAND, f"v{VERSION}", cwd=TEMPLATE)
+    assert notes.strip()
+    assert notes.strip() in (TEMPLATE / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert "## " not in notes
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new"),
+    [
+        ("pyproject.toml", f'version = "{VERSION}"', 'version = "99.0.0"'),
+        ("CHANGELOG.md", f"## {VERSION}", f"## Unreleased\n\n## {VERSION}"),
+        ("CHANGELOG.md", f"## {VERSION}", f"## {VERSION}\n\n## 0.0.1"),
+    ],
+)
+def test_what_does_not_fit_is_refused(file: str, old: str, new: str, tmp_path: Path) -> None:
+    template = copy_template(tmp_path)
+    text = (template / file).read_text(encoding="utf-8")
+    (template / file).write_text(text.replace(old, new, 1), encoding="utf-8")
+    done = run(*COMMAND, f"v{VERSION}", cwd=template)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1
