@@ -87,7 +87,8 @@ def first(app: JammingProbe) -> None:
     """Handle two orders, the second with a jammed printer; end as `kill -9` ends."""
     order = app.order(2)
     app.jams = find_receipt(app, order)
-    orders = [app.placed(each)[:1] for each in (order, jammed := app.order(3))]
+    jammed = app.order(3)
+    orders = [app.placed(each)[:1] for each in (order, jammed)]
     if all(orders):
         failed = [step.listener for step in jammed.failures()]
         app.note(orders=[step.event.model_dump_json() for [step] in orders])
