@@ -77,7 +77,7 @@ def test_fresh_begins_with_nothing_in_it(start: Start, project: Project) -> None
         )
         mark.touch()
         broker.stop()
-        assert "mark" not in succeed("git", "status", "-s", "-uall", cwd=project.path)
+        assert "a.mark" not in succeed("git", "status", "-s", "-uall", cwd=project.path)
         start("--port", port, *options).stop()
         assert mark.exists() == kept
 
