@@ -136,7 +136,8 @@ def duplicate(app: Probe, run: Run, receipt: Any) -> Mark:
     again, other = app.emit(app.placed(run)[0].event.model_copy()), app.order(2)
     place, who = where(receipt), name(receipt)
     if receipt in [step.listener for step in again.failures()]:
-        return say("fails_twice", place, who=who)
+        before = [step.error for step in run.failures() if step.listener == receipt]
+        return explain(before[0], place) if before else say("fails_twice", place, who=who)
     if not other.prints_receipt(receipt):
         return say("too_few", place, who=who)
     if not again.prints_receipt(receipt):
