@@ -46,7 +46,7 @@ def test_an_orders_trace_in_one_process_and_through_two(bake: Bake, broker: Star
 
 
 def test_without_opentelemetry(bake: Bake) -> None:
-    missing = "import sys; sys.modules['opentelemetry'] = None"
+    missing = "import sys; sys.modules['opentelemetry'] = None\n"
     code = missing + ORDER.replace("import app.main\n", "")  # FastAPI requires OpenTelemetry's API
     done = bake(broker="nats", lesson="none").run("-c", code)
     assert done.stdout.splitlines()[-1:] == ["0 False"], done
