@@ -49,6 +49,7 @@ class Project:
     def run(self, *arguments: str, **variables: str) -> Done:
         """Run the project's Python with `arguments`, in a plain environment and `variables`."""
         plain = {name: os.environ[name] for name in KEPT if name in os.environ}
+        plain["PYTEST_DEBUG_TEMPROOT"] = str(self.path.parent)  # many at once clear it away
         environment = {**plain, "PYTHONIOENCODING": "utf-8", **variables}
         return run_alone(self.python, *arguments, cwd=self.path, **environment)
 
