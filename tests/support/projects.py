@@ -27,10 +27,7 @@ class Project:
 
     @property
     def python(self) -> Path:
-        """The Python of an environment that has what the project installs, made on first use.
-
-        All projects that install the same share it, in all workers.
-        """
+        """The Python of an environment that all share, in all workers, who install the same."""
         pyproject = tomllib.loads(self.read("pyproject.toml"))
         installs = (pyproject["project"]["dependencies"], pyproject["dependency-groups"])
         digest = hashlib.sha256(json.dumps(installs).encode()).hexdigest()[:8]
