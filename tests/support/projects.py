@@ -15,7 +15,7 @@ from support.processes import Done, run_alone, succeed
 
 EXERCISES = 5  # of the lesson
 KEPT = ("PATH", "SYSTEMROOT", "TEMP", "TMP")  # of the environment
-LEFT_OUT = (".venv", "__pycache__", "uv.lock")
+LEFT_OUT = (".venv", "__pycache__", "uv.lock", ".mypy_cache", ".pytest_cache", ".ruff_cache")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Project:
 
     def copy(self, to: Path) -> "Project":
         """Return a copy of it that may be changed."""
-        ignore = shutil.ignore_patterns(*LEFT_OUT, ".*_cache")
+        ignore = shutil.ignore_patterns(*LEFT_OUT)
         return Project(shutil.copytree(self.path, to, ignore=ignore), self.environments)
 
     def read(self, file: str) -> str:

@@ -202,7 +202,6 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
         self.begun = asyncio.Event()
         self.broken = asyncio.Event()
         self.places: dict[TopicPartition, tuple[int, str]] = {}  # to commit
-        self.committing = asyncio.Lock()
         self.task = asyncio.create_task(self._serve())
 
     async def _serve(self) -> None:
@@ -210,6 +209,8 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
         lease = round(settings.lease * 1000)
         while True:
             self.broken.clear()
+            self.committing = asyncio.Lock()  # a commit of the last membership may hang for ever
+            self.next_commit: asyncio.Task[None] | None = None
             self.consumer = AIOKafkaConsumer(
                 **self.broker.access,
                 group_id=self.group,
@@ -262,7 +263,7 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
         self.partitions, self.places = [], {}
         if places:
             with suppress(CommitFailedError, IllegalStateError):  # somebody else has them
-                await self._commit(places)
+                await self.commit(places)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         """Serve each partition, from where the owner before was."""
@@ -281,20 +282,22 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
             self.partitions.append(_Partition(self, at, (offset, str(begun)), begun))
         self.begun.set()
 
-    async def commit(self, at: TopicPartition, offset: int, note: str = "") -> None:
-        """Return once Kafka knows a partition's place; those of several go in one request."""
-        self.places[at] = (offset, note)
-        async with self.committing:
-            if at in self.places:  # else another partition's request had it
-                places, self.places = self.places, {}
-                await self._commit(places)
-
-    async def _commit(self, places: dict[TopicPartition, tuple[int, str]]) -> None:
+    async def commit(self, places: dict[TopicPartition, tuple[int, str]]) -> None:
+        """Return once Kafka knows `places`; those of several partitions go in one request."""
+        self.places |= places
+        if self.next_commit is None:
+            self.next_commit = asyncio.create_task(self._commit())
+            self.next_commit.add_done_callback(self._committed)
         # If aiokafka's commit is cancelled, it goes on, and fails with a stack that nobody can catch.
-        task = asyncio.create_task(self.consumer.commit(places))
-        task.add_done_callback(self._committed)
+        task = self.next_commit
         await asyncio.wait([task])
         task.result()
+
+    async def _commit(self) -> None:
+        async with self.committing:  # the next one collects what comes meanwhile
+            places, self.places, self.next_commit = self.places, {}, None
+            if places:
+                await self.consumer.commit(places)
 
     def _committed(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):
@@ -321,7 +324,7 @@ class _Partition:
                 await self._handle(record)
                 self.begun, self.in_hand, self.place = None, False, (record.offset + 1, "0")
                 if not self.leaving:  # else who gives the partition up says where it stopped
-                    await self.member.commit(self.at, record.offset + 1)
+                    await self.member.commit({self.at: (record.offset + 1, "")})
         except (CommitFailedError, IllegalStateError):
             pass  # the group has been shared out anew, or soon will be
         except Exception as error:  # whatever it is, a partition must not end in silence
@@ -335,7 +338,7 @@ class _Partition:
             await asyncio.sleep(min(wait, record.timestamp / 1000 + wait - time.time()))
         async with self.member.turns:
             if self.begun is not None:  # from the second on it is known that nobody began it
-                await self.member.commit(self.at, record.offset, str(self.begun + 1))
+                await self.member.commit({self.at: (record.offset, str(self.begun + 1))})
             self.in_hand = True
             number = 1 + self.failed + (self.begun or 0)
             subscription, document = self.member.subscription, record.value or b""

@@ -59,9 +59,9 @@ class Broker:
         self.pool, self.queue = pool(max_size=10), pool(max_size=6, server_settings=CONSUMER)
 
     async def connect(self) -> None:
+        await asyncio.gather(self.pool, self.queue)  # which connects nowhere yet
         self.notifying = asyncio.create_task(self._notify())
         try:
-            await asyncio.gather(self.pool, self.queue)
             if not await self.pool.fetchval("SELECT to_regclass($1)", EVENTS):
                 sql = Path(__file__).with_name("queue.sql").read_text(encoding="utf-8")
                 with suppress(asyncpg.DuplicateSchemaError, asyncpg.UniqueViolationError):
