@@ -151,6 +151,7 @@ def test_while_the_broker_is_away_the_answer_is_503(broker: FakeBroker) -> None:
     assert int(health.headers["Retry-After"]) > 0
 
 
+# % if cookiecutter.broker != "postgres"
 def test_an_event_over_the_brokers_limit_is_413(
     broker: FakeBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -162,6 +163,7 @@ def test_an_event_over_the_brokers_limit_is_413(
     assert not broker.published
 
 
+# % endif
 def test_a_broker_that_is_away_stops_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
