@@ -12,7 +12,7 @@ from app.messaging import cloudevents, delivery, settings
 @asynccontextmanager
 async def connected(subscribe: bool = True) -> AsyncIterator[None]:
     """If BROKER_URL is set, let `emit` publish while the block runs; raise BrokerUnavailable."""
-    settings.settings.__init__()  # type: ignore[misc]  # pydantic-settings' way to read it in place
+    settings.settings.__init__()  # type: ignore[misc]  # pydantic-settings' way to reload
     if not settings.settings.url:
         yield
         return
@@ -29,7 +29,7 @@ async def connected(subscribe: bool = True) -> AsyncIterator[None]:
         if type(event) not in event_types:
             raise TypeError(f"{name} didn't exist at the start: define it in app/events.py.")
         if 0 < (broker.max_bytes or 0) < len(document) + 16_384:  # what a dead letter adds to it
-            raise delivery.EventTooLarge(f"{name}: {len(document)} bytes, of {broker.max_bytes}")
+            raise delivery.EventTooLarge(f"{name}: {len(document)} bytes, limit {broker.max_bytes}")
         key = str(getattr(event, event.partition_key)) if event.partition_key else ""
         await broker.publish(name, event.id, document, key)
 
