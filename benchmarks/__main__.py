@@ -29,7 +29,7 @@ def measured(part: str, project: Path, folder: Path, short: bool) -> str:
     if part == "requests":
         import requests_a_second
 
-        return requests_a_second.measure(python, project, folder, starts=2 if short else 20)
+        return requests_a_second.measure(python, project, folder, starts=2 if short else 12)
     if part == "memory":
         events = "10000" if short else "1000000"
         command = [str(python), str(Path(__file__).with_name("memory.py")), events]

@@ -41,7 +41,7 @@ ABOUT = {
     "app/events.py": "what can happen",
     "app/handlers": "what's done then",
     "tests": "a test for each row and each promise",
-    "lesson": "the page, the quiz, the exercises; does not ship",
+    "lesson": "the page, the quiz, the exercises; doesn't ship",
     "TUTORIAL.md": "the lesson",
     "answers.toml": "the learner's answers",
 }
@@ -141,7 +141,7 @@ def terminal(generated: str, printed: str, answer: str) -> str:
     start = printed.index("App is starting")
     lines = [html.escape(line.strip()) for line in printed[start:].splitlines() if line.strip()]
     asked = next(number for number, line in enumerate(lines) if "GET / " in line)
-    stopped = next(number for number, line in enumerate(lines) if "Shutting down" in line)
+    stopped = lines.index("Cleanup done")  # the lesson runs the shutdown before the server's own
     return "\n".join(
         [
             "<b>$</b> uvx cookiecutter gh:org/evtemplate --no-input",

@@ -14,15 +14,13 @@ from typing import Any
 
 import pytest
 
-from support import brokers
-from support.brokers import StartBroker
+from support.brokers import Broker, StartBroker, running
 from support.processes import Server, StartServer
 from support.projects import Bake, Project
 from support.template import commit, copy_template, generate
 
 collect_ignore = ["lesson/in_project"]  # a test runs those where they belong
 LEFT_OUT = ("slow", "brokers", "browser")  # markers
-NO_SKIPS = bool(os.environ.get("EVTEMPLATE_NO_SKIPS"))
 
 left_out: dict[str, int] = {}
 # Ctrl+C is ignored by what a shell starts in the background, and by all that this starts in turn.
@@ -55,7 +53,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Turn a skip into a failure where skips are forbidden."""
     report = yield
-    if NO_SKIPS and report.skipped:
+    if report.skipped and os.environ.get("EVTEMPLATE_NO_SKIPS"):
         report.outcome = "failed"
     return report
 
@@ -116,9 +114,8 @@ def broker(tmp_path: Path) -> Iterator[StartBroker]:
     """Starts the server of a broker, `broker(NAME, password="")`, and kills it after the test."""
     with ExitStack() as stack:
 
-        def start(name: str, password: str = "") -> brokers.Broker:
-            folder = tmp_path / f"{name}{password}"
-            return stack.enter_context(brokers.running(name, folder, password))
+        def start(name: str, password: str = "") -> Broker:
+            return stack.enter_context(running(name, tmp_path / f"{name}{password}", password))
 
         yield start
 

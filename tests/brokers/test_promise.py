@@ -269,22 +269,18 @@ def test_a_listener_that_the_broker_forgot_misses_nothing(service: Service) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "fault", "said"),
+    ("name", "fault"),
     [
-        ("kafka", "uvloop closed a connection", "closed, and said as aiokafka says it"),
-        (
-            "kafka",
-            "a commit fails that nobody waits for any more",
-            "cancelled, and nothing was left",
-        ),
-        ("redis", "uvloop closed a connection", "closed, and here again"),
+        ("kafka", "uvloop closed a connection"),
+        ("kafka", "nobody waits for a commit that fails"),
+        ("redis", "uvloop closed a connection"),
     ],
     indirect=["name"],
     scope="session",
 )
-def test_a_fault_of_a_client(service: Service, name: str, fault: str, said: str) -> None:
+def test_a_fault_of_a_client(service: Service, name: str, fault: str) -> None:
     """The clients' tasks live through their own errors; another one would end them in silence."""
-    assert service.program(f"{name}: {fault}") == f"{said}\n"
+    assert service.program(f"{name}: {fault}") == "well\n"
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux to measure")

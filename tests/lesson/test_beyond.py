@@ -1,10 +1,12 @@
 """The second day: BEYOND.md is played, as a learner types it, and each thing it says is looked for."""
 
+import csv
 import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -127,7 +129,7 @@ def away(day: Day) -> None:
     assert day.types("5", "uv run python -c") == "503 5\n"
     day.starts_broker("5")
     until(lambda: day.instances[0].request("GET", "/health")[0] == 200)
-    assert day.types("5", "uv run python -c") == "201 None\n"
+    assert day.types("5", "uv run python -c") == "201 None\n", day.instances[0]
     until(lambda: "2" in day.labels())
 
 
@@ -224,11 +226,24 @@ def test_a_receipt_that_outlives_its_process(bake: Bake, name: str) -> None:
         assert LEARNERS[name]["says"] in sentence
 
 
-@pytest.mark.parametrize("broker", ["nats", "postgres"])
-def test_the_solution_has_them_solved(baked: Bake, broker: str) -> None:
-    found = verdicts(baked(lesson="solution", broker=broker))
-    assert {mark for mark, _ in found.values()} == {"✓"}, found
-    assert list(found)[-2:] == ["exercise6", "exercise7"]
+def test_the_grades_have_the_days_columns(bake: Bake, tmp_path: Path) -> None:
+    solved, output = bake(lesson="solution", broker="nats"), tmp_path / "grades.csv"
+    half, untouched = (bake(lesson="student", broker="nats") for _ in range(2))
+    solve(half, "noted before it is sent", half.read(ORDERS))
+    folders = [str(each.path) for each in (solved, half, untouched)]
+
+    done = solved.run("-m", "lesson", "grade", *folders, "--output", str(output))
+
+    assert done.returncode == 0, done.stderr
+    with output.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["exercise6"], row["exercise7"], row["points"], row["note"]) for row in rows] == [
+        ("right", "right", "16", ""),
+        ("right", "wrong", "3", ""),
+        ("not yet", "not yet", "0", ""),
+    ]
+    assert {row["maximum"] for row in rows} == {"16"}
+    assert re.match(r"exercise7: app/handlers/orders.py, line \d+: ", rows[1]["why"])
 
 
 # What each project has

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.browser
 
 Opened = Callable[..., "Page"]
-OWN_REQUESTS = ("/favicon.ico", "/apple-touch-icon.png", "/.well-known/passkey-endpoints")
 THIRD = "#rows tbody tr:nth-child(3)"
 SHUTDOWNS = cases(__file__, "shutdowns")
 
@@ -169,17 +168,6 @@ def test_a_request_in_hand_ends_before_row_3(
         assert 'Returns 200 "slow"' in row(page, 2)
     served.wait(10)
     assert not impatient or time.monotonic() - started < 1.5
-
-
-def test_what_a_browser_asks_for_by_itself_is_never_row_2(opened: Opened, served: Server) -> None:
-    page = opened(served)
-    other = page.context.new_page()
-    other.goto(served.url)  # JSON has no icon, so the browser may look for one
-    for path in OWN_REQUESTS:
-        assert other.evaluate("path => fetch(path).then(({status}) => status)", path) == 200
-    shows(page, "#rows tbody tr:nth-child(2)", "GET /")
-    requests = [step for step in served.get("/lesson/steps") if step["type"] == "request"]
-    assert [(step["step"], step["detail"]) for step in requests] == [(2, "GET /")]
 
 
 def test_what_the_learner_adds_is_on_the_page(

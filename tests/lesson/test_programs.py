@@ -51,7 +51,12 @@ def write(student: Project, program: dict[str, Any]) -> None:
         student.write(file, student.read(file).replace(old, new))
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+SLOW = {name for name, program in PROGRAMS.items() if program.pop("slow", False)}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in PROGRAMS]
+)
 def test_a_program(bake: Bake, name: str) -> None:
     program = PROGRAMS[name]
     student = bake(lesson="student")

@@ -46,7 +46,9 @@ class Day:
         ):
             text = re.sub(old, new, text)
         steps = re.split(r"^## ", text, flags=re.MULTILINE)
-        self.blocks = {step[0]: re.findall(BLOCK, step, re.M | re.S) for step in steps}
+        self.blocks: dict[str, list[str]] = {
+            step[0]: re.findall(BLOCK, step, re.M | re.S) for step in steps
+        }
         self.unplayed = {(step, block) for step, found in self.blocks.items() for block in found}
 
     def block(self, step: str, beginning: str | tuple[str, ...]) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -48,16 +49,15 @@ def succeed(*command: str | Path, cwd: Path, **environment: str) -> str:
 
 
 def free_port() -> int:
-    """Return a port of this machine that nothing listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
+    """Return a port of this machine that nothing listens on, and no client is given by itself."""
+    while True:
+        port = secrets.choice(range(20_000, 32_000))
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def until(holds: Callable[[], T], seconds: float = 60, why: Callable[[], object] = str) -> T:
-    """Return what `holds()` returns as soon as that is true; fail with `why()` after `seconds`.
-
-    An OSError, as from a port that isn't open yet, counts as false.
-    """
+    """Return what `holds()` returns once it's true (an OSError isn't); fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with suppress(OSError):

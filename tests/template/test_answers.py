@@ -150,7 +150,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return made(tmp_path_factory.mktemp("plain"), False, **PLAIN)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=60, deadline=None)
 @example(typed=CASES["typed"])
 @given(typed=st.fixed_dictionaries(dict.fromkeys(TEXTS, ANY_TEXT) | {"project_slug": SLUGS}))
 def test_any_text_is_kept_or_refused(typed: dict[str, str], plain: dict[str, str]) -> None:

@@ -20,7 +20,6 @@ def test_what_is_there_is_never_overwritten(options: list[str], tmp_path: Path) 
     for name in LEARNERS:
         project.write(name, "mine\n")
     before = project.files()
-
     done = run(*COMMAND, *options, cwd=tmp_path)
 
     assert done.returncode == 1

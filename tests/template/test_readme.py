@@ -66,11 +66,10 @@ def test_the_project_starts_and_is_tested(
 ) -> None:
     project = bake().path
     by_uv, by_pip, test, *_ = blocks(project / "README.md")
-    ways = {
+    start, test = {
         "uv": (f"pip install --quiet uv\n{by_uv}", test),
         "pip": (by_pip, ". .venv/bin/activate\npytest"),
-    }
-    start, test = ways[way]
+    }[way]
     rows_happen(server, start, project, fresh)
     done = run("sh", "-ec", test, cwd=project, **fresh)
     assert " passed" in done.stdout, done.stderr

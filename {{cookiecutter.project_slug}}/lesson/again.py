@@ -51,9 +51,9 @@ def verdicts(root: Path, environment: Mapping[str, str]) -> dict[str, Verdict]:
         found["exercise4"] = Verdict("wrong", say("swallows", at))
     if sixth.state != "right":
         return found
-    jammed = say("forgets", facts["place"], who=facts["who"])
-    seventh = Verdict("right", say("retried", "")) if facts["mended"] else Verdict("wrong", jammed)
-    return found | {"exercise7": seventh}
+    if wrong := "hidden" if facts["hidden"] else "" if facts["mended"] else "forgets":
+        return found | {"exercise7": Verdict("wrong", say(wrong, facts["place"], who=facts["who"]))}
+    return found | {"exercise7": Verdict("right", say("retried", ""))}
 
 
 def mark(facts: dict[str, Any]) -> Verdict:
@@ -87,9 +87,12 @@ def first(app: JammingProbe) -> None:
     """Handle two orders, the second with a jammed printer; end as `kill -9` ends."""
     order = app.order(2)
     app.jams = find_receipt(app, order)
-    orders = [app.placed(each)[:1] for each in (order, app.order(3))]
+    jammed = app.order(3)
+    orders = [app.placed(each)[:1] for each in (order, jammed)]
     if all(orders):
+        failed = [step.listener for step in jammed.failures()]
         app.note(orders=[step.event.model_dump_json() for [step] in orders])
+        app.note(hidden=app.jams not in failed)
     os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))
 
 

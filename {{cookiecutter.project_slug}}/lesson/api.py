@@ -5,7 +5,6 @@ import json
 import mimetypes
 import os
 import re
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,7 +39,6 @@ HEADERS = {
 WORKSPACES = (".localhost", ".app.github.dev", ".gitpod.io", ".gitpod.dev")
 LARGEST_BODY = 64 * 1024  # bytes
 PAUSE = 0.2  # seconds between two messages to a page
-LOOK = 1.0  # seconds after which a page is told at the latest: other processes may have news
 REFUSAL = """\
 The lesson is for this computer alone, and was asked for as {name}. \
 Open http://127.0.0.1:8000/lesson; or if that's your own proxy or workspace, \
@@ -106,6 +104,10 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
 
     @router.websocket("/live")
     async def live(socket: WebSocket) -> None:
+        # % if cookiecutter.broker != "none"
+        from lesson.instances import changed_or_due
+
+        # % endif
         await socket.accept()
         # The page never speaks: whatever comes is that it left, or that the server stops.
         left, changed = asyncio.create_task(socket.receive()), asyncio.Event()
@@ -117,8 +119,11 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
                 ended = recorder.ended
                 await socket.send_json(news(recorder))  # not over HTTP: another worker may answer
                 recorder.pages[changed] = ended
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), LOOK)
+                # % if cookiecutter.broker == "none"
+                await changed.wait()
+                # % else
+                await changed_or_due(changed)
+                # % endif
                 if recorder.state == "running":
                     await asyncio.wait({left}, timeout=PAUSE)
             await socket.close(1008)

@@ -5,12 +5,14 @@ All of it is read from what the instances on this machine recorded.
 
 import itertools
 import json
+import os
 import re
 import time
 from collections import defaultdict
 from contextlib import suppress
 from datetime import datetime
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 
 from app.messaging.settings import settings
@@ -25,18 +27,19 @@ def look(recorder: Recorder) -> dict[str, Any]:
 
 @lru_cache(maxsize=1)  # once a second is enough
 def _look(recorder: Recorder, second: int) -> dict[str, Any]:
+    known: dict[str, Any] = {"seen": [], "letters": []}  # the files of old runs are removed
+    file = recorder.folder / "beyond.json"
+    with suppress(OSError, ValueError):
+        known |= json.loads(file.read_text(encoding="utf-8"))
     deliveries: dict[tuple[str, str], list[Row]] = defaultdict(list)
-    rows = sorted((*recorder.others(all_runs=True), *recorder.kept()), key=lambda row: row["time"])
+    rows = [*known["letters"], *recorder.others(all_runs=True), *recorder.kept()]
+    rows.sort(key=itemgetter("time"))
     for row in rows:
         if row.get("attempt"):
             deliveries[row["listener"], (row["fields"] or {}).get("id", "")].append(row)
     last = settings.max_attempts
     given_up = [each for each in deliveries.values() if any(_is_dead(row, last) for row in each)]
     letters = [each[-1] for each in given_up if each[-1]["failed"]]
-    file = recorder.folder / "beyond.json"
-    seen: set[str] = set()
-    with suppress(OSError, ValueError):
-        seen = set(json.loads(file.read_text(encoding="utf-8")))
     requests = [row for row in rows if row["type"] == "request"]
     now = {
         "1": len({row["run"] for each in deliveries.values() for row in each}) > 1,
@@ -47,10 +50,12 @@ def _look(recorder: Recorder, second: int) -> dict[str, Any]:
         "6": _overtakes([row for row in rows if str(row["listener"]).endswith(".print_label")]),
         "7": any(row["failed"] and "/two-steps" in row["detail"] for row in requests),
     }
-    if new := {step for step, is_seen in now.items() if is_seen} - seen:
-        seen |= new
+    seen = sorted({*known["seen"], *(step for step, is_seen in now.items() if is_seen)})
+    if (new := {"seen": seen, "letters": letters}) != known:
         with suppress(OSError):
-            file.write_text(json.dumps(sorted(seen)), encoding="utf-8")
+            part = file.with_suffix(f".{os.getpid()}")  # the other instance may be reading
+            part.write_text(json.dumps(new), encoding="utf-8")
+            part.replace(file)
     titles = re.findall(r"^## (\d)\. (.+)$", read(ROOT / "BEYOND.md"), re.MULTILINE)
     steps = [{"number": n, "text": text, "seen": n in seen} for n, text in titles if n in now]
     return {"steps": steps, "dead_letters": letters, "max_attempts": last}

@@ -1,5 +1,7 @@
 """With a broker: which of its deliveries the instances of the service on this machine handled."""
 
+import asyncio
+from contextlib import suppress
 from datetime import datetime
 from operator import itemgetter
 from typing import Any
@@ -8,6 +10,7 @@ from app import bus
 from app.events import Event, IntegrationEvent
 from app.messaging.delivery import attempt_number
 
+LOOK = 1.0  # seconds between two looks at what other processes wrote
 HANDLED = 50  # rows of the instances' table
 Row = dict[str, Any]  # as the recorder keeps it
 
@@ -25,6 +28,12 @@ def published(event: Event) -> bool:
 def attempt_of(event: Event) -> int | None:
     """Return how often a broker has delivered `event` to the listener that has it in hand."""
     return attempt_number.get(None) if published(event) else None
+
+
+async def changed_or_due(changed: asyncio.Event) -> None:
+    """Wait until something has changed here, or it's time to look at the others."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(changed.wait(), LOOK if connected() else None)
 
 
 def handled(recorded: list[Row], began: datetime) -> list[Row] | None:

@@ -99,8 +99,9 @@ def chain(app: Probe, two: Run, nine: Run, ten: Run, more: Run, receipt: Any) ->
         first = (early + followers + late)[0]
         does = f"emits {first.kind} too" if early else f"doesn't emit {first.kind}"
         return say("wrong_number", first.place, quantity=quantity, does=does)
-    for step in heard:
-        return Verdict("right", say("chained", "", event=step.kind, who=name(step.listener)))
+    if heard:
+        who = name(heard[0].listener)
+        return Verdict("right", say("chained", "", event=heard[0].kind, who=who))
     for step in ten.steps:
         if step.cause or type(step.event) in app.own_events():
             key = "old_event" if step.cause else "route_emits"
@@ -135,7 +136,8 @@ def duplicate(app: Probe, run: Run, receipt: Any) -> Mark:
     again, other = app.emit(app.placed(run)[0].event.model_copy()), app.order(2)
     place, who = where(receipt), name(receipt)
     if receipt in [step.listener for step in again.failures()]:
-        return say("fails_twice", place, who=who)
+        before = [step.error for step in run.failures() if step.listener == receipt]
+        return explain(before[0], place) if before else say("fails_twice", place, who=who)
     if not other.prints_receipt(receipt):
         return say("too_few", place, who=who)
     if not again.prints_receipt(receipt):

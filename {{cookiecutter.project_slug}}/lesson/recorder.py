@@ -10,16 +10,16 @@ import reprlib
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache, lru_cache
+from functools import lru_cache
 from operator import itemgetter
 from pathlib import Path
 from time import perf_counter
 from traceback import format_exception_only
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from pydantic_core import to_jsonable_python
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -36,8 +36,8 @@ from lesson.instances import attempt_of, published
 # % endif
 
 LONG = 200  # characters after which a text is cut
-MOST = 200  # steps of a run that are kept; when there are as many, older ones go
-RECENT = 100  # of them, which stay beside the last one of each listener
+RECENT = 200  # steps of a run that are kept, beside the last one of each listener
+LINES = 1000  # of a run's file, after which it's written anew with the steps that are kept
 RUNS = 10  # files that are kept
 # Rows of the execution table, by the type of an event or of None: step, event, next action.
 ROWS: dict[type, tuple[int, str, str]] = {
@@ -54,7 +54,6 @@ BY_ITSELF = re.compile(
 Row = dict[str, Any]  # a step that has ended, as JSON
 shorten = reprlib.Repr()
 shorten.maxstring = shorten.maxother = LONG
-warn_once = cache(logging.getLogger(__name__).warning)
 
 
 @dataclass(eq=False)
@@ -145,9 +144,9 @@ class Recorder(bus.Middleware):
         self.calls: Counter[str] = Counter()  # of each listener, by its dotted name
         self.running: dict[int, Step] = {}
         self._sequence = itertools.count(1)
-        self._rows: list[Row] = []  # in the order in which they ended
+        self._rows: list[Row] = []  # what the run's file has
         self._earlier: list[Row] = []
-        self._file = folder / f"{self.run}.jsonl"
+        self._file: BinaryIO | None = None
 
     @contextmanager
     def recording(self) -> Iterator[None]:
@@ -155,16 +154,29 @@ class Recorder(bus.Middleware):
         self.loop = asyncio.get_running_loop()
         files = sorted(self.folder.glob("*.jsonl"))
         with suppress(OSError):  # on Windows another process may have one open: the next time then
-            self.folder.mkdir(exist_ok=True)
             self._earlier = _read(files[-1], files[-1].stat().st_mtime) if files else []
             for file in files[:-RUNS]:
                 file.unlink()
-        with self, redirect_stdout(_Stdout(sys.stdout)):
+        with self, redirect_stdout(_Stdout(sys.stdout)), ExitStack() as stack:
+            with self._warned():
+                self.folder.mkdir(exist_ok=True)
+                file = self.folder / f"{self.run}.jsonl"
+                self._file = stack.enter_context(file.open("wb", buffering=0))
             yield
+
+    @contextmanager
+    def _warned(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:  # the disk is full, or not ours
+            logger = logging.getLogger(__name__)
+            logger.warning("Cannot keep the steps of this run: %s", error)
+            self._file = None
 
     def kept(self) -> list[Row]:
         """Return the steps of this run that are kept, oldest first."""
-        return sorted(self._rows, key=itemgetter("sequence"))
+        last = {(row["type"], row["listener"]): row for row in self._rows[:-RECENT]}
+        return sorted([*last.values(), *self._rows[-RECENT:]], key=itemgetter("sequence"))
 
     def steps(self) -> list[Row]:
         """Return the steps of the last run and of this one, oldest first."""
@@ -273,17 +285,16 @@ class Recorder(bus.Middleware):
         del self.running[now.sequence]
         if now.listener:
             self.calls[now.listener] += 1
-        self._rows.append(now.row())
+        rows = [now.row()]
+        self._rows += rows
         self.ended += 1
-        if is_long := len(self._rows) == MOST:
-            last = {(each["type"], each["listener"]): each for each in self._rows[:-RECENT]}
-            self._rows[:-RECENT] = last.values()
-        try:  # at once, so that kill -9 loses none that ended
-            with self._file.open("w" if is_long else "a", encoding="utf-8") as file:
-                rows = self._rows if is_long else self._rows[-1:]
-                file.write("".join(f"{json.dumps(row)}\n" for row in rows))
-        except OSError as error:  # the disk is full, or not ours
-            warn_once(f"Cannot keep the steps of this run: {error}")
+        if is_long := len(self._rows) > LINES:
+            rows = self._rows = self.kept()
+        with self._warned():
+            if self._file and is_long:
+                self._file.truncate(self._file.seek(0))
+            if self._file:  # at once, so that kill -9 loses none that ended
+                self._file.write("".join(f"{json.dumps(row)}\n" for row in rows).encode())
         self.tell()
 
     def tell(self, state: str = "") -> None:

@@ -60,15 +60,21 @@ def prepare(folder: Path, port: int, at: Path | None = None) -> list[str]:
 def serving(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
     """Serve the database in `folder` while the block runs; raise OSError if that's impossible."""
     command = prepare(folder, port)
-    with subprocess.Popen(command, user=USER, cwd=folder, stderr=subprocess.DEVNULL) as server:
-        try:
-            while not answers(port):
-                if server.poll() is not None:
-                    raise OSError(f"PostgreSQL has stopped (status {server.returncode}).")
-                time.sleep(0.05)
-            yield server
-        finally:
-            server.kill()
+    # The processes of one that was killed hold its data for a moment longer.
+    patience = time.monotonic() + (10 if (folder / "postmaster.pid").exists() else 0)
+    while True:
+        with subprocess.Popen(command, user=USER, cwd=folder, stderr=subprocess.DEVNULL) as server:
+            try:
+                while server.poll() is None and not answers(port):
+                    time.sleep(0.05)
+                if server.poll() is None:
+                    yield server
+                    return
+            finally:
+                server.kill()
+        if time.monotonic() > patience:
+            raise OSError(f"PostgreSQL has stopped (status {server.returncode}).")
+        time.sleep(0.5)
 
 
 def answers(port: int) -> bool:

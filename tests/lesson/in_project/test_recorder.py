@@ -133,7 +133,7 @@ def test_row_2_is_what_a_route_of_the_app_answered(client: TestClient) -> None:
 
 
 def test_memory_and_file_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recorder, "MOST", 25)
+    monkeypatch.setattr(recorder, "LINES", 25)
     monkeypatch.setattr(recorder, "RECENT", 20)
     url = "http://127.0.0.1:8000"
     with TestClient(Watched(inner, tmp_path), base_url=url) as client:

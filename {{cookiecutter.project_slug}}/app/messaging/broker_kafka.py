@@ -202,8 +202,6 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
         self.begun = asyncio.Event()
         self.broken = asyncio.Event()
         self.places: dict[TopicPartition, tuple[int, str]] = {}  # to commit
-        self.committing = asyncio.Lock()
-        self.next_commit: asyncio.Task[None] | None = None
         self.task = asyncio.create_task(self._serve())
 
     async def _serve(self) -> None:
@@ -211,6 +209,8 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
         lease = round(settings.lease * 1000)
         while True:
             self.broken.clear()
+            self.committing = asyncio.Lock()  # a commit of the last membership may hang for ever
+            self.next_commit: asyncio.Task[None] | None = None
             self.consumer = AIOKafkaConsumer(
                 **self.broker.access,
                 group_id=self.group,

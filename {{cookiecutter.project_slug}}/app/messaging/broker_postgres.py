@@ -1,7 +1,6 @@
 """The adapter for PostgreSQL: a table (queue.sql) has a row for each listener of an event."""
 
 import asyncio
-import logging
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ from pydantic_core import from_json
 from sqlalchemy import event
 
 from app.database import AWAY, current, dsn
-from app.messaging.delivery import Backlog, DeadLetter, EventNotStored, Subscription, attempt
+from app.messaging.delivery import Backlog, DeadLetter, EventNotStored, Subscription, attempt, log
 from app.messaging.settings import SERVICE, BrokerUnavailable, address_of, settings
 
 SCHEMA = f"mq_{SERVICE.replace('-', '_')}"  # also the channel of NOTIFY
@@ -40,17 +39,10 @@ CONSUMER = {
 }
 LOOK_EVERY = 1.0  # seconds; most events come sooner, by NOTIFY
 
-log = logging.getLogger(__name__)
-
 
 class Broker:
-    """Keeps events in PostgreSQL and hands them to their listeners."""
-
-    max_bytes = None
-
     def __init__(self, subscriptions: list[Subscription]) -> None:
-        self.address = address_of(settings.url)
-        self.subscriptions = subscriptions
+        self.address, self.subscriptions = address_of(settings.url), subscriptions
         self.running = True
         self.stored, self.news = asyncio.Event(), asyncio.Event()
         limits = {"timeout": settings.timeout, "command_timeout": settings.timeout}
@@ -59,9 +51,9 @@ class Broker:
         self.pool, self.queue = pool(max_size=10), pool(max_size=6, server_settings=CONSUMER)
 
     async def connect(self) -> None:
+        await asyncio.gather(self.pool, self.queue)  # which connects nowhere yet
         self.notifying = asyncio.create_task(self._notify())
         try:
-            await asyncio.gather(self.pool, self.queue)
             if not await self.pool.fetchval("SELECT to_regclass($1)", EVENTS):
                 sql = Path(__file__).with_name("queue.sql").read_text(encoding="utf-8")
                 with suppress(asyncpg.DuplicateSchemaError, asyncpg.UniqueViolationError):

@@ -100,6 +100,8 @@ class Broker:
                     await self._handle(subscription, entry, fields, number)
             except AWAY as error:
                 delivery.log.warning("%s waits for Redis: %r", subscription.name, error)
+                with suppress(*AWAY):  # else an idle connection that broke refuses an event later
+                    await self.redis.connection_pool.disconnect(inuse_connections=False)
                 await asyncio.sleep(1)
                 with suppress(*AWAY):
                     await self._make_group(subscription)  # if Redis came back empty

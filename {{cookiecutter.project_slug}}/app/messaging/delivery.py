@@ -25,10 +25,12 @@ class EventNotStored(Exception):
     """The broker is away or refused the event: nothing has happened, try again later."""
 
 
+# % if cookiecutter.broker != "postgres"
 class EventTooLarge(Exception):
     """The event is over the broker's limit: there's no point in trying again."""
 
 
+# % endif
 class Subscription(NamedTuple):
     """One listener's subscription to the events of one class."""
 

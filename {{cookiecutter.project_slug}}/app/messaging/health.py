@@ -1,4 +1,4 @@
-"""What HTTP clients see of the broker: GET /health, 503 while it's away, 413 for a large event."""
+"""What HTTP clients see of the broker: GET /health, and errors if an event can't be published."""
 
 import asyncio
 from typing import Any
@@ -10,7 +10,9 @@ from app.messaging import delivery
 
 ANSWERS: Any = {
     delivery.EventNotStored: (503, "The broker is away. Try again later.", {"Retry-After": "5"}),
+    # % if cookiecutter.broker != "postgres"
     delivery.EventTooLarge: (413, "The event is too large for the broker.", {}),
+    # % endif
 }
 RESPONSES: Any = {status: {"description": detail} for status, detail, _ in ANSWERS.values()}
 
