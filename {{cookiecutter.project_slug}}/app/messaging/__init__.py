@@ -30,7 +30,7 @@ async def connected(subscribe: bool = True) -> AsyncIterator[None]:
             raise TypeError(f"{name} didn't exist at the start: define it in app/events.py.")
         # % if cookiecutter.broker != "postgres"
         if 0 < broker.max_bytes < len(document) + 16_384:  # what a dead letter adds to it
-            raise delivery.EventTooLarge(f"{name}: {len(document)} bytes, limit {broker.max_bytes}")
+            raise delivery.EventTooLarge(f"{name}: {len(document)} bytes, of {broker.max_bytes}")
         # % endif
         key = str(getattr(event, event.partition_key)) if event.partition_key else ""
         await broker.publish(name, event.id, document, key)
