@@ -72,7 +72,7 @@ UNSET = f"\n    {CLEAR:<23} another environment is active, and uv would warn eac
 
 def keep(answers: dict[str, str]) -> None:
     """Rename in this folder what the answers want, and remove what they don't."""
-    Path("UNFINISHED.md").unlink()  # it's there in case the hooks don't run
+    Path("UNFINISHED.md").unlink()  # which says what to do if hooks didn't run
     for path, question, wanted, name in CHOICES:
         if not Path(path).exists():
             continue  # an earlier answer has removed it
@@ -87,7 +87,7 @@ def keep(answers: dict[str, str]) -> None:
 
 
 def next_steps(answers: dict[str, str]) -> str:
-    """Return what to type next; nothing if cruft generates it in a temporary folder, to compare."""
+    """Return what to type next; nothing if cruft generates the project only to compare it."""
     here = Path.cwd()
     temporary = here.parent.parent == Path(tempfile.gettempdir()).resolve()
     if (

@@ -80,7 +80,7 @@ def refusal(answers: Mapping[str, str]) -> str | None:
     """Return the sentence that refuses `answers`, or None if they're good."""
     slug = answers["project_slug"]
     if not re.fullmatch(r"[a-z]([a-z0-9-]{0,58}[a-z0-9])?", slug):
-        what = "at most 60 lower-case letters, digits and hyphens, starting with a letter"
+        what = "lower-case letters, digits and hyphens, at most 60, starting with a letter"
         return f"project_slug: use {what}, for example event-service (got {shown(slug)})."
     if RESERVED_BY_WINDOWS.fullmatch(slug):
         return f"project_slug: choose another name; Windows reserves {shown(slug)}."
@@ -110,7 +110,7 @@ def in_the_way(folder: Path) -> str | None:
     """Return the sentence that refuses to generate into `folder`, or None if nothing is in it."""
     if not folder.is_dir() or {path.name for path in folder.iterdir()} <= {".git", ".DS_Store"}:
         return None
-    what = "this folder exists already, and generating would overwrite its files"
+    what = "this folder already exists, and generating would overwrite its files"
     return f"{shown(folder.name)}: {what}. Choose another name, or another --output-dir."
 
 

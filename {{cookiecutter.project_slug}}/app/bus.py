@@ -37,7 +37,7 @@ class EndlessChain(RuntimeError):
 
 
 class Middleware:
-    """Observes or wraps each call. Override what you need, and use it: `with YourOwn():`."""
+    """Observes or wraps each call. Override what you need, then use it: `with YourOwn():`."""
 
     def __enter__(self) -> None:
         middleware.append(self)
@@ -79,7 +79,8 @@ def on(event_type: type[E]) -> Callable[[Callable[[E], T]], Callable[[E], T]]:
 async def emit(event: Event) -> list[Any]:
     """Call the listeners of `event` one after the other; return what they returned, in order.
 
-    Raises ExceptionGroup once all were called if any failed, EndlessChain for a circle, TypeError.
+    Raises ExceptionGroup if listeners failed, once all were called; EndlessChain if listeners emit
+    in a circle; TypeError if `event` isn't an event.
     """
     calls = _calls(event_type := type(event))
     for each in middleware:
@@ -121,7 +122,7 @@ def listeners(event_type: type[Event]) -> list[Listener]:
 
 
 def caller(listener: Listener) -> CallNext:
-    """Return `listener` as a coroutine function in its middleware; a `def` runs in a thread."""
+    """Return what to await to call `listener`: inside the middleware, and a `def` in a thread."""
     is_async = any(map(inspect.iscoroutinefunction, (listener, type(listener).__call__)))
     call = listener if is_async else partial(_call_in_thread, listener)
     for each in reversed(middleware):

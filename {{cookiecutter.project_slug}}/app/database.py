@@ -93,8 +93,8 @@ def dsn() -> str:
 async def transaction() -> AsyncIterator[AsyncSession]:
     """Open a session, and commit what's stored and emitted in the block, or nothing if it raises.
 
-    Raises EventNotStored if PostgreSQL goes away meanwhile. SQLite has one transaction at a time, so
-    there, a block inside another one joins it.
+    Raises EventNotStored if PostgreSQL goes away meanwhile. SQLite has one transaction at a time,
+    so there, a block inside another one joins its transaction.
     """
     outer = current.get()
     if outer and outer.info["open"] and not settings.url:

@@ -1,7 +1,7 @@
 """A fix for aiokafka 0.14 (2026-11): github.com/aio-libs/aiokafka/issues/1038.
 
-On a closed connection, uvloop raises RuntimeError, which silently ends aiokafka's tasks. Remove this
-file when aiokafka handles it (test_a_fault_of_a_client).
+On a closed connection, uvloop raises RuntimeError, which silently ends aiokafka's tasks. Remove
+this file when aiokafka handles it (test_a_fault_of_a_client).
 """
 
 from typing import Any
