@@ -31,7 +31,7 @@ class Answers(Extension):
             sys.modules.pop(module, None)
 
     def preprocess(self, source: str, name: str | None, filename: str | None = None) -> str:
-        """Return `source` as a template that renders to it, unless it is one of ours."""
+        """Return a template that renders to `source`, unless it's a template of ours."""
         if source == FOLDER:  # rendered once, just before cookiecutter makes that folder
             return "{{ cookiecutter | check_folder }}" + source
         is_file = name is not None
@@ -51,7 +51,7 @@ def check_answers(answers: Mapping[str, str]) -> str:
 def check_folder(answers: Mapping[str, str]) -> str:
     """Return nothing to render if the project's folder is new; else raise FailedHookException.
 
-    With --overwrite-if-exists, cookiecutter itself would go on. cruft doesn't say which folder it is.
+    With --overwrite-if-exists, cookiecutter would go on. cruft doesn't say which folder it uses.
     """
     folder = Path(answers.get("_output_dir", ""), answers["project_slug"])
     if "_output_dir" in answers and (sentence := RULES["in_the_way"](folder)):

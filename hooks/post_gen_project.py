@@ -11,13 +11,13 @@ from pathlib import Path
 LEARNING = ["student", "solution"]
 BROKERS = ["postgres", "nats", "rabbitmq", "redis", "kafka"]
 
-# What only some answers want: path in the template, question, answers, name in the project.
+# What only some answers keep: path in the template, question, answers, name in the project.
 CHOICES = [
     ("LICENSE-MIT", "license", ["MIT"], "LICENSE"),
     ("LICENSE-Apache-2.0", "license", ["Apache-2.0"], "LICENSE"),
     ("TUTORIAL.md", "lesson", LEARNING, "TUTORIAL.md"),
     ("BEYOND.md", "lesson", LEARNING, "BEYOND.md"),
-    ("BEYOND.md", "broker", BROKERS, "BEYOND.md"),  # it takes both
+    ("BEYOND.md", "broker", BROKERS, "BEYOND.md"),  # it needs both
     ("answers-student.toml", "lesson", ["student"], "answers.toml"),
     ("answers-solution.toml", "lesson", ["solution"], "answers.toml"),
     ("app/handlers/stock_student.py", "lesson", ["student"], "app/handlers/stock.py"),
@@ -72,7 +72,7 @@ UNSET = f"\n    {CLEAR:<23} another environment is active, and uv would warn eac
 
 def keep(answers: dict[str, str]) -> None:
     """Rename in this folder what the answers want, and remove what they don't."""
-    Path("UNFINISHED.md").unlink()  # for whoever has forbidden the hooks
+    Path("UNFINISHED.md").unlink()  # which says what to do if hooks didn't run
     for path, question, wanted, name in CHOICES:
         if not Path(path).exists():
             continue  # an earlier answer has removed it
@@ -87,7 +87,7 @@ def keep(answers: dict[str, str]) -> None:
 
 
 def next_steps(answers: dict[str, str]) -> str:
-    """Return what to type next; nothing where cruft compares versions in a folder of its own."""
+    """Return what to type next; nothing if cruft generates the project only to compare it."""
     here = Path.cwd()
     temporary = here.parent.parent == Path(tempfile.gettempdir()).resolve()
     if (
@@ -96,7 +96,7 @@ def next_steps(answers: dict[str, str]) -> str:
         and "_output_dir" not in answers
     ):
         return ""
-    shell = os.environ.get("PWD", "")  # Windows has none; there the whole path is printed
+    shell = os.environ.get("PWD", "")  # Windows has none, so the whole path is printed
     beside = os.path.isdir(shell) and os.path.samefile(shell, here.parent)
     return NEXT.format(
         slug=here.name,

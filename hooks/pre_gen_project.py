@@ -77,10 +77,10 @@ LINE_BREAKS_AND_CONTROLS = {"Cc", "Cs", "Zl", "Zp"}
 
 
 def refusal(answers: Mapping[str, str]) -> str | None:
-    """Return the sentence that refuses `answers`, or None if they are good."""
+    """Return the sentence that refuses `answers`, or None if they're good."""
     slug = answers["project_slug"]
     if not re.fullmatch(r"[a-z]([a-z0-9-]{0,58}[a-z0-9])?", slug):
-        what = "lower-case letters, digits and hyphens, 60 at most, and begin with a letter"
+        what = "lower-case letters, digits and hyphens, at most 60, starting with a letter"
         return f"project_slug: use {what}, for example event-service (got {shown(slug)})."
     if RESERVED_BY_WINDOWS.fullmatch(slug):
         return f"project_slug: choose another name; Windows reserves {shown(slug)}."
@@ -101,7 +101,7 @@ def refusal(answers: Mapping[str, str]) -> str | None:
 
 
 def shown(text: str) -> str:
-    """Return `text` as it can be printed: quoted, and cut if it is long."""
+    """Return `text` in printable form: quoted, and cut if it's long."""
     quoted = ascii(text)
     return quoted if len(quoted) <= 70 else f"{quoted[:60]}...{quoted[0]}"
 

@@ -37,7 +37,7 @@ class EndlessChain(RuntimeError):
 
 
 class Middleware:
-    """Sees what the bus does. Override what you need, then `with YourOwn():`."""
+    """Observes or wraps each call. Override what you need, then use it: `with YourOwn():`."""
 
     def __enter__(self) -> None:
         middleware.append(self)
@@ -51,7 +51,7 @@ class Middleware:
         """`event` was emitted; its listeners, if it has any, are called next."""
 
     async def dispatch(self, call_next: CallNext, listener: Listener, event: Event) -> Any:
-        """Stand around one call of `listener`: await `call_next(event)`, return what it returns."""
+        """Wrap one call of `listener`: await `call_next(event)`, and return what it returns."""
         return await call_next(event)
 
 
@@ -79,7 +79,8 @@ def on(event_type: type[E]) -> Callable[[Callable[[E], T]], Callable[[E], T]]:
 async def emit(event: Event) -> list[Any]:
     """Call the listeners of `event` one after the other; return what they returned, in order.
 
-    Raises ExceptionGroup after all were called if some failed, EndlessChain, TypeError.
+    Raises ExceptionGroup if listeners failed, once all were called; EndlessChain if listeners emit
+    in a circle; TypeError if `event` isn't an event.
     """
     calls = _calls(event_type := type(event))
     for each in middleware:
@@ -115,13 +116,13 @@ async def emit(event: Event) -> list[Any]:
 
 
 def listeners(event_type: type[Event]) -> list[Listener]:
-    """Return the listeners of events of `event_type`, each once, in registration order."""
+    """Return the listeners of `event_type`, each once, in registration order."""
     found = [listener for listens_to, listener in registered if listens_to in event_type.__mro__]
     return [listener for at, listener in enumerate(found) if listener not in found[:at]]
 
 
 def caller(listener: Listener) -> CallNext:
-    """Return what calls `listener` with an event: inside the middleware, a `def` in a thread."""
+    """Return what to await to call `listener`: inside the middleware, and a `def` in a thread."""
     is_async = any(map(inspect.iscoroutinefunction, (listener, type(listener).__call__)))
     call = listener if is_async else partial(_call_in_thread, listener)
     for each in reversed(middleware):
@@ -149,7 +150,7 @@ async def _call_in_thread(listener: Listener, event: Event) -> Any:
 
 
 def _circle(chain: Any, after: int = 0) -> str:
-    """Show the last round of a chain that's back at the same event, if it's longer than `after`."""
+    """Return the last round of a chain that repeats an event and has more than `after` links."""
     repeats, *links = chain  # a link: the type of an event, and what its listeners returned so far
     types = [event_type for event_type, _ in links]
     if types.count(types[-1]) == 1 or (len(links) <= after and next(repeats) < 1000):
@@ -163,7 +164,7 @@ def _circle(chain: Any, after: int = 0) -> str:
 
 
 def _what_ends_emit(error: BaseException) -> BaseException | None:
-    """Return what goes through all listeners at once; None if `error` is one listener's failure."""
+    """Return what ends `emit` at once; None if `error` is only one listener's failure."""
     if isinstance(error, BaseExceptionGroup):
         return next(filter(None, map(_what_ends_emit, error.exceptions)), None)
     if isinstance(error, asyncio.CancelledError):  # of this task, or of one that it awaited?
@@ -180,7 +181,7 @@ def _check_listener(listener: Any) -> None:
     except TypeError:
         raise TypeError(f"{name_of(listener)} must take one argument, the event.") from None
     except ValueError:
-        return  # some built-in functions don't say what they take
+        return  # some built-in functions have no signature
     for each in (listener, type(listener).__call__):
         if inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each):
             raise TypeError(f"{name_of(listener)} would never run: replace yield with return.")

@@ -1,4 +1,4 @@
-"""The data: `SessionDep` gives a route its session, `transaction()` gives one to a listener."""
+"""The data: `SessionDep` gives a route its session, `transaction()` opens one elsewhere."""
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ from app.messaging.settings import address_of, settings
 from app.models import Base
 
 FILE = Path(__file__).resolve().parent.parent / "data.sqlite3"  # while BROKER_URL is unset
-# What asyncpg raises while PostgreSQL is away. The third is of a connection that breaks.
+# What asyncpg raises while PostgreSQL is away. The third is for a broken connection.
 AWAY = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
@@ -44,7 +44,7 @@ current: ContextVar[AsyncSession | None] = ContextVar("session", default=None)
 
 @asynccontextmanager
 async def connected() -> AsyncIterator[None]:
-    """Let sessions reach the data while the block runs: at BROKER_URL, or else in FILE."""
+    """Connect sessions to the data while the block runs: at BROKER_URL, or FILE if it's unset."""
     engine = make_engine()
     sessions.configure(bind=engine)
     try:
@@ -63,11 +63,11 @@ async def connected() -> AsyncIterator[None]:
 def make_engine() -> AsyncEngine:
     """Return an engine for BROKER_URL, or for FILE if it's unset."""
     if settings.url:
-        url = "postgresql+asyncpg://"  # all else is in BROKER_URL
+        url = "postgresql+asyncpg://"  # the rest is in BROKER_URL
         return create_async_engine(url, async_creator=connect, pool_pre_ping=True)
     options = {"isolation_level": None, "timeout": 30}
     engine = create_async_engine(f"sqlite+aiosqlite:///{FILE}", connect_args=options)
-    # One transaction after the other: none can fail because another one wrote meanwhile.
+    # One transaction at a time, so that none fails because another one wrote meanwhile.
     begin = "BEGIN IMMEDIATE"
     event.listen(engine.sync_engine, "begin", lambda each: each.exec_driver_sql(begin))
     return engine
@@ -82,7 +82,7 @@ async def connect() -> asyncpg.Connection:
 
 
 def dsn() -> str:
-    """Return BROKER_URL as asyncpg takes it; raise BrokerUnavailable if it's no URL of libpq's."""
+    """Return BROKER_URL as asyncpg takes it; raise BrokerUnavailable if it isn't libpq's."""
     address_of(settings.url)
     parts = urlsplit(settings.url)
     known = [each for each in parse_qsl(parts.query) if not each[0].startswith(LIBPQ_ONLY)]
@@ -91,10 +91,10 @@ def dsn() -> str:
 
 @asynccontextmanager
 async def transaction() -> AsyncIterator[AsyncSession]:
-    """Give a session: what's stored and emitted in the block is kept if the block ends well.
+    """Open a session, and commit what's stored and emitted in the block, or nothing if it raises.
 
-    If it raises, nothing is kept. Raises EventNotStored if PostgreSQL goes away meanwhile. In
-    SQLite, which has one transaction at a time, a block inside another one is part of that.
+    Raises EventNotStored if PostgreSQL goes away meanwhile. SQLite has one transaction at a time,
+    so there, a block inside another one joins its transaction.
     """
     outer = current.get()
     if outer and outer.info["open"] and not settings.url:
@@ -105,7 +105,7 @@ async def transaction() -> AsyncIterator[AsyncSession]:
         token = current.set(session)
         try:
             yield session
-            session.info["open"] = False  # a task that goes on afterwards emits on its own
+            session.info["open"] = False  # a task that outlives the block emits on its own
             await session.commit()
         except DBAPIError as error:
             if settings.url and error.connection_invalidated:

@@ -1,4 +1,4 @@
-"""What can happen: one frozen class an event."""
+"""What can happen: one frozen class for each event."""
 
 # % if cookiecutter.broker != "none"
 from datetime import UTC, datetime
@@ -23,11 +23,11 @@ class Event(BaseModel):
 
 # % if cookiecutter.broker != "none"
 class IntegrationEvent(Event):
-    """An event that may leave this process. One that's delivered twice keeps its id."""
+    """An event that may leave this process. If it's delivered twice, it has the same id."""
 
-    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")  # as JSON has none
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")  # JSON has no bytes
 
-    partition_key: ClassVar[str] = ""  # a field: events in which it's equal stay in order
+    partition_key: ClassVar[str] = ""  # a field; events with the same value stay in order
     id: str = Field(default_factory=lambda: str(uuid4()), min_length=1)
     time: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
 

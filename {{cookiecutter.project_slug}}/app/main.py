@@ -1,4 +1,4 @@
-"""The FastAPI app: its lifespan is two events, its routes and listeners are in handlers/."""
+"""The FastAPI app. Its lifespan emits two events; its routes and listeners are in handlers/."""
 
 # % if cookiecutter.broker == "none"
 from collections.abc import AsyncIterator
@@ -48,7 +48,7 @@ from app.tracing import traced
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     # % if cookiecutter.broker == "postgres"
     with traced():  # if OpenTelemetry is on
-        async with messaging.connected(), database.connected():  # BROKER_URL says to which
+        async with messaging.connected(), database.connected():  # at BROKER_URL, if it's set
             await emit(Startup())
             async with messaging.consuming():
                 yield
@@ -76,7 +76,7 @@ for router in (*handlers.routers, health.router, asyncapi.router):
 
 
 def say_why(app: ASGIApp) -> ASGIApp:
-    """Let the server log a sentence, in place of a stack, if it can't start without the broker."""
+    """Let the server log a sentence, not a traceback, if it can't start without the broker."""
 
     def wrapped(scope: Any, receive: Any, send: Any) -> Any:
         async def tell(message: Message) -> None:
@@ -94,7 +94,7 @@ app.add_middleware(say_why)
 
 @app.exception_handler(RequestValidationError)
 async def refuse(request: Request, error: RequestValidationError) -> Response:
-    """Answer 422 without the input: FastAPI fails to repeat bytes that aren't UTF-8, and NaN."""
+    """Answer 422 without the input: FastAPI can't return NaN, or bytes that aren't UTF-8."""
     wrong = [{name: each[name] for name in ("type", "loc", "msg")} for each in error.errors()]
     return Response(json.dumps({"detail": wrong}), 422, media_type="application/json")
 # % endif

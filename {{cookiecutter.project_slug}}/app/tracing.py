@@ -1,7 +1,7 @@
 """Traces, if OpenTelemetry is installed and on: each call of a listener is a span.
 
-The span is a child of the one that emitted the event, in this process or in another: a published
-event carries it, as CloudEvents' distributed tracing extension has it.
+Its parent is the span that emitted the event, in this process or another one: a published event
+carries that span, as CloudEvents' distributed tracing extension says.
 """
 
 from contextlib import AbstractContextManager, nullcontext

@@ -1,4 +1,4 @@
-"""A delivery arrives: a route that emits an event, and the handler that hears it."""
+"""A delivery arrives: a route that emits an event, and the handler for it."""
 
 from fastapi import APIRouter
 from pydantic import BaseModel, Field

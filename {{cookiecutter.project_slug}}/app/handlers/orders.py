@@ -84,7 +84,7 @@ SENT = Path(__file__).resolve().parents[2] / "receipts.sqlite3"
 
 @contextmanager
 def receipts() -> Iterator[sqlite3.Connection]:
-    """Open the orders that have their receipt. They're on disk, so they outlive the process."""
+    """Open the table of orders that have a receipt. It's on disk, so it outlives the process."""
     with closing(sqlite3.connect(SENT)) as memory, memory:  # the second one commits
         memory.execute("CREATE TABLE IF NOT EXISTS sent (order_id TEXT PRIMARY KEY)")
         yield memory

@@ -1,4 +1,4 @@
-"""What an order does to the stock: a handler that may emit an event, and one that hears it."""
+"""What an order does to the stock: a handler that may emit an event, and the handler for it."""
 
 from app.bus import emit, on
 from app.events import OrderPlaced, StockRanLow

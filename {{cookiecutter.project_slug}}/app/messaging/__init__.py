@@ -12,7 +12,7 @@ from app.messaging import cloudevents, delivery, settings
 @asynccontextmanager
 async def connected(subscribe: bool = True) -> AsyncIterator[None]:
     """If BROKER_URL is set, let `emit` publish while the block runs; raise BrokerUnavailable."""
-    settings.settings.__init__()  # type: ignore[misc]  # pydantic-settings' way to read it in place
+    settings.settings.__init__()  # type: ignore[misc]  # pydantic-settings' way to reload
     if not settings.settings.url:
         yield
         return

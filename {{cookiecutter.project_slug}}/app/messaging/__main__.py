@@ -8,9 +8,9 @@ import app.main  # noqa: F401  (registers the listeners)
 from app.messaging import connected, delivery
 from app.messaging.settings import EXAMPLE_URL, BrokerUnavailable
 
-parser = argparse.ArgumentParser("python -m app.messaging", description="What the broker has.")
+parser = argparse.ArgumentParser("python -m app.messaging", description="Look at the broker.")
 parser.add_argument("command", choices=["dead-letters", "replay", "status"])
-parser.add_argument("ids", metavar="ID", nargs="*", help="of dead letters; none: all")
+parser.add_argument("ids", metavar="ID", nargs="*", help="of dead letters; without any, all")
 
 
 async def main(command: str, ids: list[str]) -> None:

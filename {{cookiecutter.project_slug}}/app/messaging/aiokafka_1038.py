@@ -1,6 +1,6 @@
-"""A correction to aiokafka 0.14, of 2026-11: github.com/aio-libs/aiokafka/issues/1038.
+"""A fix for aiokafka 0.14 (2026-11): github.com/aio-libs/aiokafka/issues/1038.
 
-uvloop raises RuntimeError where a connection is closed; it ends aiokafka's tasks in silence. Remove
+On a closed connection, uvloop raises RuntimeError, which silently ends aiokafka's tasks. Remove
 this file when aiokafka handles it (test_a_fault_of_a_client).
 """
 

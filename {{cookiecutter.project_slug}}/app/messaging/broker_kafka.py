@@ -28,7 +28,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic  # type:
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError  # type: ignore[import-untyped]
 from pydantic_core import from_json
 
-from app.messaging import aiokafka_1038, delivery  # noqa: F401  (the first corrects aiokafka)
+from app.messaging import aiokafka_1038, delivery  # noqa: F401  (the first one fixes aiokafka)
 from app.messaging.cloudevents import CONTENT_TYPE
 from app.messaging.delivery import Backlog, DeadLetter, EventNotStored, Subscription, log, safe
 from app.messaging.settings import SERVICE, BrokerUnavailable, address_of, settings
@@ -54,10 +54,10 @@ class Broker:
         self.doubtful = False  # the last event couldn't be stored
 
     async def connect(self) -> None:
-        # It says ten times a second, with a stack, what we say in a sentence.
+        # It logs ten times a second, with a traceback, what we log in a sentence.
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
         self.admin = AIOKafkaAdminClient(**self.access, request_timeout_ms=5000)
-        # One that is idempotent to Kafka comes to an end after some failures (a number is missing).
+        # Not idempotent: such a producer stops for good after some failures (a number is missing).
         size = {"max_request_size": 2 * MAX_BYTES}
         self.producer = aiokafka.AIOKafkaProducer(**self.access, acks="all", **size)
         try:
@@ -130,7 +130,7 @@ class Broker:
         await self.send(_topic(event_type), document, key.encode() or None)
 
     async def send(self, topic: str, value: Any, key: Any, number: Any = None, **more: str) -> None:
-        """Return once all replicas that are in step have the record; raise EventNotStored."""
+        """Return once all in-sync replicas have the record; raise EventNotStored."""
         if self.doubtful:
             await self.ping()  # else aiokafka would send it much later
         texts = {"content-type": CONTENT_TYPE} | more
@@ -184,7 +184,7 @@ class Broker:
 
     async def replay(self, place: bytes, letter: DeadLetter) -> None:
         again = _topic(f"{letter.listener}.retry")
-        await self.send(again, letter.document, None, 0)  # it failed no time yet
+        await self.send(again, letter.document, None, 0)  # it hasn't failed yet
         await self.send(DEAD_LETTERS, None, place, 0)
 
 
@@ -205,7 +205,7 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
         self.task = asyncio.create_task(self._serve())
 
     async def _serve(self) -> None:
-        """Be a member of the group; become one anew whenever that breaks."""
+        """Join the group; rejoin it whenever that breaks."""
         lease = round(settings.lease * 1000)
         while True:
             self.broken.clear()
@@ -216,10 +216,10 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
                 group_id=self.group,
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
-                session_timeout_ms=lease,  # who is not heard of for so long has been killed
+                session_timeout_ms=lease,  # a member that's silent for so long was killed
                 heartbeat_interval_ms=lease // 10,
-                rebalance_timeout_ms=10 * lease,  # the group waits so long for what is in hand
-                max_poll_interval_ms=2**31 - 1,  # a slow listener is not a dead one
+                rebalance_timeout_ms=10 * lease,  # the group waits so long for events in hand
+                max_poll_interval_ms=2**31 - 1,  # a slow listener isn't dead
                 fetch_max_wait_ms=100,  # what comes in for another partition waits so long
             )
             topics = [_topic(self.subscription.type), self.retry]
@@ -240,14 +240,14 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
         log.warning("%s waits for Kafka: %s", self.subscription.name, type(error).__name__)
 
     async def finish(self) -> None:
-        """Take nothing new; return once what is in hand is done and the group is left."""
+        """Take nothing new; finish what's in hand, then leave the group."""
         self.finishing = True
         await self._leave()
         self.task.cancel()
         await asyncio.wait([self.task], timeout=2 * settings.timeout)  # Kafka may be away
 
     async def _leave(self) -> list["_Partition"]:
-        """Take nothing new from the partitions; return them once what is in hand is done."""
+        """Take nothing new from the partitions; return them once what's in hand is done."""
         partitions = self.partitions
         for partition in partitions:
             partition.leaving = True
@@ -258,7 +258,7 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
         return partitions
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition] = ()) -> None:
-        """Give up all partitions, each with its place; Kafka lets nobody else have them before."""
+        """Give up all partitions and commit their offsets; Kafka waits before it gives them away."""
         places = {each.at: each.place for each in await self._leave() if each.place[0] >= 0}
         self.partitions, self.places = [], {}
         if places:
@@ -266,7 +266,7 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
                 await self.commit(places)
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
-        """Serve each partition, from where the owner before was."""
+        """Serve each partition, from where its last owner stopped."""
         admin, group, partitions = self.broker.admin, self.group, list(assigned)
         try:
             places = await _soon(lambda: admin.list_consumer_group_offsets(group, None, partitions))
@@ -288,7 +288,7 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
         if self.next_commit is None:
             self.next_commit = asyncio.create_task(self._commit())
             self.next_commit.add_done_callback(self._committed)
-        # If aiokafka's commit is cancelled, it goes on, and fails with a stack that nobody can catch.
+        # A cancelled commit of aiokafka's goes on, and its exception can't be caught.
         task = self.next_commit
         await asyncio.wait([task])
         task.result()
@@ -301,7 +301,7 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
 
     def _committed(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):
-            said = "%s: Kafka has not noted how far it is (%s); what was in hand comes again."
+            said = "%s: Kafka hasn't stored its offset (%s); what was in hand comes again."
             log.warning(said, self.subscription.name, type(error).__name__)
 
 
@@ -312,8 +312,8 @@ class _Partition:
         self.member = member
         self.at = at
         self.failed = at.partition if at.topic == member.retry else 0
-        self.place: tuple[int, str] = place  # the offset of what comes next, and the note
-        self.begun: int | None = begun  # how often the first one was begun by others
+        self.place: tuple[int, str] = place  # the next offset, and its metadata
+        self.begun: int | None = begun  # how often others began the first one
         self.in_hand = self.leaving = False
         self.task = asyncio.create_task(self._serve())
 
@@ -323,21 +323,21 @@ class _Partition:
                 record = await self.member.consumer.getone(self.at)
                 await self._handle(record)
                 self.begun, self.in_hand, self.place = None, False, (record.offset + 1, "0")
-                if not self.leaving:  # else who gives the partition up says where it stopped
+                if not self.leaving:  # else on_partitions_revoked commits it
                     await self.member.commit({self.at: (record.offset + 1, "")})
         except (CommitFailedError, IllegalStateError):
-            pass  # the group has been shared out anew, or soon will be
-        except Exception as error:  # whatever it is, a partition must not end in silence
+            pass  # the group was rebalanced, or soon will be
+        except Exception as error:  # whatever it is, it mustn't end silently
             self.member.report(error)
             self.member.broken.set()
 
     async def _handle(self, record: Any) -> None:
-        """Let the listener attempt it; return when it's done, or safe elsewhere."""
+        """Let the listener attempt it; return when it's done, or stored elsewhere."""
         if self.failed:
             wait = delivery.backoff(self.failed)
             await asyncio.sleep(min(wait, record.timestamp / 1000 + wait - time.time()))
         async with self.member.turns:
-            if self.begun is not None:  # from the second on it is known that nobody began it
+            if self.begun is not None:  # nobody else has begun the ones after it
                 await self.member.commit({self.at: (record.offset, str(self.begun + 1))})
             self.in_hand = True
             number = 1 + self.failed + (self.begun or 0)
@@ -356,7 +356,7 @@ class _Partition:
         send = self.member.broker.send
         if isinstance(outcome, DeadLetter):
             place = (outcome.listener, *self.at, record.offset, record.timestamp)
-            key = " ".join(map(str, place)).encode()  # twice the same, if it has to be said twice
+            key = " ".join(map(str, place)).encode()  # the same if it's sent twice
             letter = outcome.model_dump_json()
             await send(DEAD_LETTERS, outcome.document, key, 0, dead_letter=letter)
         else:
@@ -364,7 +364,7 @@ class _Partition:
 
 
 async def _soon(call: Callable[[], Awaitable[Any]]) -> Any:
-    """Return what `call` does; what Kafka has just made may not be known everywhere yet."""
+    """Return what `call` returns; try again while Kafka's nodes don't all know a new topic."""
     for _ in range(100):
         try:
             return await call()

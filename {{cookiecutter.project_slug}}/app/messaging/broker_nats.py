@@ -1,8 +1,8 @@
 """The adapter for NATS: JetStream keeps each event until all consumers have acknowledged it.
 
-Stream SERVICE has the events, in subjects such as SERVICE.OrderPlaced, with retention by interest,
-which lost events before 2.15 when the server was killed. On it is a durable consumer for each
-listener. Stream SERVICE-dead-letters has the dead letters, with a subject for each listener.
+Stream SERVICE has the events, in subjects such as SERVICE.OrderPlaced. Its retention is by
+interest, which lost events before 2.15 when the server was killed. Each listener has a durable
+consumer on it. Stream SERVICE-dead-letters has the dead letters, with a subject for each listener.
 """
 
 import asyncio
@@ -47,10 +47,10 @@ class Broker:
                 await self.client.connect(settings.url, error_cb=keep, **options)
                 version = self.client.connected_server_version
                 if (version.major, version.minor) < (2, 15):
-                    raise BrokerUnavailable(f"{self.address} is NATS {version}: it must be 2.15.")
+                    raise BrokerUnavailable(f"{self.address} is NATS {version}: use 2.15 or newer.")
                 for name, keep_for in ((SERVICE, "interest"), (DEAD_LETTERS, "limits")):
                     config: Any = {"subjects": [f"{name}.>"], "retention": keep_for}
-                    with suppress(BadRequestError):  # it's there, and an operator has changed it
+                    with suppress(BadRequestError):  # it exists, and an operator has changed it
                         await self.jetstream.add_stream(name=name, **config)
                 for each in self.subscriptions:
                     await self.jetstream.add_consumer(SERVICE, _consumer(each))

@@ -1,4 +1,4 @@
-"""The adapter for PostgreSQL: a table, see queue.sql, has a row for each listener of an event."""
+"""The adapter for PostgreSQL: a table (queue.sql) has a row for each listener of an event."""
 
 import asyncio
 from contextlib import suppress
@@ -24,7 +24,7 @@ TAKE = f"""WITH handled AS (DELETE FROM {EVENTS} WHERE id = $3), next AS (
     ORDER BY due, id LIMIT 1 FOR UPDATE SKIP LOCKED
 ) UPDATE {EVENTS} e SET attempts = attempts + 1, due = now() + make_interval(secs => $2)
 FROM next WHERE e.id = next.id RETURNING next.due, e.id, attempts, document"""
-# Only while it's ours: an instance that took the row over has counted one more attempt.
+# Only while it's ours: an instance that takes the row over counts one more attempt.
 POSTPONE = f"""UPDATE {EVENTS} SET due = now() + make_interval(secs => $3), dead_letter = $4
 WHERE id = $1 AND attempts = $2"""
 BACKLOG = f"""SELECT extract(epoch FROM now() - min(stored))::int AS oldest,
@@ -57,7 +57,7 @@ class Broker:
             if not await self.pool.fetchval("SELECT to_regclass($1)", EVENTS):
                 sql = Path(__file__).with_name("queue.sql").read_text(encoding="utf-8")
                 with suppress(asyncpg.DuplicateSchemaError, asyncpg.UniqueViolationError):
-                    await self.pool.execute(sql)  # unless another process is faster
+                    await self.pool.execute(sql)  # unless another process was faster
             names = [(each.name, each.type) for each in self.subscriptions]
             await self.pool.executemany(SUBSCRIBE, names)
         except AWAY as error:
@@ -83,9 +83,9 @@ class Broker:
         self.stored.set()
 
     async def _notify(self) -> None:
-        """Wake all processes, and this one: one NOTIFY for all that was stored since the last.
+        """Wake the consumers in all processes: one NOTIFY for all events stored since the last one.
 
-        In the transactions that store events, it would make PostgreSQL commit them one by one.
+        In the transactions that store events, NOTIFY would make PostgreSQL commit one at a time.
         """
         while True:
             with suppress(*AWAY):
@@ -126,12 +126,12 @@ class Broker:
                     renew = partial(postpone, settings.lease, None)
                     outcome = await attempt(subscription, document, number, renew)
                     if outcome is None:
-                        handled = id  # deleted with the next search, which begins where this ended
+                        handled = id  # the next query deletes it, and starts after it
                     elif isinstance(outcome, DeadLetter):
                         await postpone(None, outcome.model_dump_json(ensure_ascii=True))
                     else:
                         await postpone(outcome, None)
-                    since = due if id % 1000 else None  # what was committed late is before it
+                    since = due if id % 1000 else None  # sometimes from the start: late commits
                 elif since:
                     since = None
                 else:

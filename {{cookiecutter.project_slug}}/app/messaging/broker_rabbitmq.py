@@ -20,8 +20,8 @@ from app.messaging.delivery import Backlog, DeadLetter, EventNotStored, Subscrip
 from app.messaging.settings import SERVICE, BrokerUnavailable, address_of, settings
 
 DEAD_LETTERS = f"{SERVICE}.dead-letters"
-FAILED = "x-failed-attempts"  # a header; RabbitMQ's own counts the attempts that ended the process
-AWAY = (AMQPError, OSError, RuntimeError, TimeoutError)  # aio-pika says it in all these ways
+FAILED = "x-failed-attempts"  # a header; RabbitMQ's own counts the attempts that killed the process
+AWAY = (AMQPError, OSError, RuntimeError, TimeoutError)  # aio-pika raises all of these
 
 
 class Broker:
@@ -43,7 +43,7 @@ class Broker:
                 queue = await self._declare_queue(_queue(each.name))
                 await queue.bind(self.exchange, each.type)
             for number in range(1, settings.max_attempts):
-                # Back to a listener's queue by routing key, and without a chance of loss on the way.
+                # It returns to the listener's queue by routing key, and can't be lost on the way.
                 name = _queue(f"wait.{(milliseconds := round(delivery.backoff(number) * 1000))}")
                 more = {"x-message-ttl": milliseconds, "x-dead-letter-exchange": ""}
                 more |= {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
@@ -83,9 +83,9 @@ class Broker:
     async def _publish(self, body: bytes, exchange: Any, place: str, **more: Any) -> None:
         await self.ping(ask=False)
         message = Message(body, content_type=CONTENT_TYPE, delivery_mode=2, **more)
-        try:  # an event without listeners is no error, so it isn't mandatory
+        try:  # an event without listeners isn't an error, so it isn't mandatory
             async with asyncio.timeout(settings.timeout):
-                await self.channel.ready()  # which takes longer than to reconnect
+                await self.channel.ready()  # this takes longer than reconnecting
                 await (exchange or self.channel.default_exchange).publish(
                     message, place, mandatory=False
                 )
@@ -126,7 +126,7 @@ class Broker:
         with suppress(AMQPError):  # no instance has served it yet
             async with self.connection.channel() as channel:
                 queue = await channel.declare_queue(_queue(subscription.name), passive=True)
-            # RabbitMQ tells its clients neither what is in hand nor how old it is.
+            # RabbitMQ tells its clients neither what's in hand nor how old it is.
             return Backlog(waiting=queue.declaration_result.message_count, in_hand=None)
         return Backlog()
 

@@ -5,7 +5,7 @@ what it can't parse.
 
 Stream SERVICE:OrderPlaced has the events; what all its groups have handled is trimmed. The group
 OrderPlaced.app.handlers.orders.send_receipt has what that listener has in hand or has to attempt
-again; an entry that was idle for the lease goes to whoever claims it.
+again; an entry that's idle for the lease goes to whoever claims it.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from app.messaging.settings import SERVICE, BrokerUnavailable, address_of, setti
 DEAD_LETTERS = f"{SERVICE}:dead-letters"
 DOCUMENT, LETTER = b"event", b"dead-letter"  # fields
 TO = b"listener"  # a field of a replayed event
-ANYONE = "service"  # instances need no names: what one of them holds is told by its idle time
+ANYONE = "service"  # instances need no names: what a killed one held is idle for the lease
 POLL = 1.0  # seconds between two looks for what is due again
 TRIM = 5.0  # seconds between two looks for what can be trimmed
 AWAY = (RedisError, OSError, RuntimeError)  # the last is uvloop's, for a connection just closed
@@ -93,7 +93,7 @@ class Broker:
         await self.redis.ping()
 
     async def _serve(self, subscription: Subscription) -> None:
-        """Handle one entry after the other until `finish`."""
+        """Handle one entry after another until `finish`."""
         while self.running:
             try:
                 async for entry, fields, number in self._entries(subscription):
@@ -131,7 +131,7 @@ class Broker:
         if fields.get(TO, group.encode()) == group.encode():
             renew = partial(self._set_idle, stream, group, entry)
             outcome = await delivery.attempt(to, fields.get(DOCUMENT, b""), number, renew)
-        if isinstance(outcome, float):  # it's due when it will have been idle for the lease
+        if isinstance(outcome, float):  # due once it has been idle for the lease
             await self._set_idle(stream, group, entry, settings.lease - outcome)
             return
         async with self.redis.pipeline(transaction=True) as pipe:
@@ -146,7 +146,7 @@ class Broker:
         await self.redis.xclaim(stream, group, ANYONE, 0, [entry], idle=idle, justid=True)
 
     async def _trim(self) -> None:
-        """Take out of each stream what all its groups have handled."""
+        """Remove from each stream what all its groups have handled."""
         while True:
             await asyncio.sleep(TRIM)
             for event_type in delivery.event_types():
@@ -171,7 +171,7 @@ class Broker:
             if group["name"] == name:
                 pending, after = await self.redis.xpending(stream, name), group["last-delivered-id"]
                 new = await self.redis.xrange(stream, b"(" + after, count=1)
-                waiting = group.get("lag") or 0  # none where Redis lost count of what was trimmed
+                waiting = group.get("lag") or 0  # None if Redis lost count in trimming
                 first = pending["min"] or (new[0][0] if new else None)
                 oldest = int(time.time() - _order(first)[0] / 1000) if first else None
                 return Backlog(waiting=waiting, oldest=oldest, in_hand=pending["pending"])

@@ -47,7 +47,7 @@ def encode(event: IntegrationEvent) -> bytes:
 
 def decode(document: bytes, event_type: type[IntegrationEvent]) -> tuple[Any, dict[str, str]]:
     """Return the event in `document`, and its trace; raise ValueError if it's of another type."""
-    lenient = {"extra": "ignore", "by_alias": True, "by_name": True}  # a newer version may send it
+    lenient = {"extra": "ignore", "by_alias": True, "by_name": True}  # a newer version has more
     try:
         read = document_of(event_type).model_validate_json(document, **lenient)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""What holds for every broker: who gets an event, how often it's attempted, where it ends."""
+"""What's the same for every broker: who gets an event, attempts, retries and dead letters."""
 
 import asyncio
 import logging
@@ -27,7 +27,7 @@ class EventNotStored(Exception):
 
 # % if cookiecutter.broker != "postgres"
 class EventTooLarge(Exception):
-    """The event is over the broker's limit: there's no sense in trying again."""
+    """The event is over the broker's limit: there's no point in trying again."""
 
 
 # % endif
@@ -49,15 +49,15 @@ class DeadLetter(BaseModel):
     error: str
     attempts: int
     time: datetime = Field(default_factory=lambda: datetime.now(UTC))
-    document: bytes = Field(b"", exclude=True)  # as it came: it stays beside the JSON of the rest
+    document: bytes = Field(b"", exclude=True)  # as it came; stored beside the JSON of the rest
 
 
 class Backlog(BaseModel):
     """What a subscription has to do."""
 
     waiting: int = 0
-    oldest: int | None = None  # seconds since the oldest event came in; None: none, or not known
-    in_hand: int | None = 0  # being handled, or due for another attempt; None: not known
+    oldest: int | None = None  # seconds since the oldest event came in; None: no event, or unknown
+    in_hand: int | None = 0  # being handled, or due for another attempt; None: unknown
     dead_letters: int = 0
 
 
@@ -70,7 +70,7 @@ def event_types() -> list[type[IntegrationEvent]]:
 
 
 def subscriptions() -> list[Subscription]:
-    """Return one for each listener of each class; raise BrokerUnavailable for a name that can't be."""
+    """Return one for each listener of each class; raise BrokerUnavailable for a bad name."""
     types = event_types()
     found = [
         Subscription(each, listener, each.__name__, f"{each.__name__}.{bus.name_of(listener)}")
@@ -81,12 +81,12 @@ def subscriptions() -> list[Subscription]:
     for name in names:
         if (count := names.count(name)) > 1 or "<" in name:
             said = f"{name} names {count} of the listeners and events"
-            raise BrokerUnavailable(f"{said}: give each a def or class of a module to itself.")
+            raise BrokerUnavailable(f"{said}: give each a def or class of its own in a module.")
     return found
 
 
 def safe(name: str) -> str:
-    """Return `name` with letters, digits and _.- only, as every broker allows."""
+    """Return `name` with only letters, digits and _.-, which every broker allows."""
     return re.sub(r"[^\w.]", lambda found: f"-{ord(found[0]):x}", name, flags=re.ASCII)
 
 
@@ -99,7 +99,7 @@ async def attempt(
     """
     renewing = asyncio.create_task(_renew(renew)) if renew else None
     try:
-        final = True  # no attempt can change a document
+        final = True  # another attempt can't repair the document
         if number > settings.max_attempts:
             raise ChildProcessError(f"the process ended in each of {number - 1} attempts")
         event, trace = cloudevents.decode(document, subscription.event_type)
@@ -132,12 +132,12 @@ async def _renew(renew: Any) -> None:
 
 
 def backoff(number: int) -> float:
-    """Return the seconds from attempt `number` to the next one: the lease at most."""
+    """Return the seconds from attempt `number` to the next one: at most the lease."""
     return min(settings.backoff * 2.0 ** (number - 1), settings.lease)
 
 
 async def status() -> dict[str, Backlog]:
-    """Return the backlog of each subscription, by name, also of one that's gone but for letters."""
+    """Return each subscription's backlog by name, including gone ones that left dead letters."""
     found = {each.name: await broker.backlog(each) for each in subscriptions()}
     for _, letter in await broker.dead_letters():
         found.setdefault(letter.listener, Backlog()).dead_letters += 1

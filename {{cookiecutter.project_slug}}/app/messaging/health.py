@@ -28,7 +28,7 @@ async def refuse(request: Request, error: Exception) -> JSONResponse:
 
 @router.get("/health")
 async def health(verbose: bool = False) -> dict[str, Any]:
-    """Say whether the broker is there, and, with ?verbose=1, what each listener has to do."""
+    """Say whether the broker is there and, with ?verbose=1, what's waiting for each listener."""
     try:
         if broker := delivery.broker:
             async with asyncio.timeout(2):

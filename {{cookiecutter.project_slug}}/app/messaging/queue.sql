@@ -1,4 +1,4 @@
--- The queue of this service. It's made at the first start, or by hand: psql --file queue.sql URL
+-- This service's queue. The first start creates it; to do it by hand: psql --file queue.sql URL
 CREATE SCHEMA mq_{{ cookiecutter.project_slug.replace("-", "_") }}
     -- Which listener wants which type of event. Any program may add its own.
     CREATE TABLE subscriptions (listener text PRIMARY KEY, type text NOT NULL)
@@ -8,11 +8,11 @@ CREATE SCHEMA mq_{{ cookiecutter.project_slug.replace("-", "_") }}
         listener text NOT NULL,
         document bytea NOT NULL,  -- a CloudEvent: JSON, in UTF-8
         stored timestamptz NOT NULL DEFAULT clock_timestamp(),
-        due timestamptz DEFAULT clock_timestamp(),  -- later: in hand, or it waits; NULL: dead
+        due timestamptz DEFAULT clock_timestamp(),  -- future: in hand or waiting; NULL: a dead letter
         attempts int NOT NULL DEFAULT 0,
-        dead_letter json  -- the error, and when it was
+        dead_letter json  -- the error and its time
     ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)
-    -- The one order in which rows are taken: what other listeners have in the table costs nothing.
+    -- Rows are only taken in this order, so other listeners' rows cost nothing.
     CREATE INDEX events_due ON events (listener, due, id);
 
 -- How another program sends an event: SELECT publish('OrderPlaced', '{"specversion": "1.0", ...}')

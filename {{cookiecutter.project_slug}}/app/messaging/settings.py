@@ -1,11 +1,11 @@
-"""What the environment says about messaging: BROKER_URL, and how events are delivered."""
+"""Settings from the environment: BROKER_URL, and how events are delivered."""
 
 import re
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-SERVICE = "{{ cookiecutter.project_slug }}"  # begins the name of all that's ours at the broker
+SERVICE = "{{ cookiecutter.project_slug }}"  # all our names at the broker start with it
 # % if cookiecutter.broker == "rabbitmq"
 EXAMPLE_URL = "amqp://localhost:5672"
 
@@ -41,14 +41,14 @@ class Settings(BaseSettings):
     backoff: float = Field(1.0, gt=0)  # before the second attempt; doubles with each attempt
     lease: float = Field(30.0, gt=0)  # after it, another instance takes over from a killed one
     concurrency: int = Field(1, ge=1)  # events that a listener has in hand; 1 keeps their order
-    timeout: float = Field(5.0, gt=0)  # for the broker to store an event
+    timeout: float = Field(5.0, gt=0)  # how long the broker may take to store an event
 
 
 settings = Settings.model_construct()  # the defaults, until connected() reads the environment
 
 
 def address_of(url: str) -> str:
-    """Return `url` without user and password; raise BrokerUnavailable if it's not as it should be."""
+    """Return `url` without user and password; raise BrokerUnavailable if it's malformed."""
     one = r"(\[[\da-fA-F:.]+\]|[^][\s:/?@,]+)(:\d+)?"
     # % if cookiecutter.broker == "postgres"
     form = rf"(postgres(?:ql)?://)([^/@?#]*@)?({one}(,{one})*)?([/?][^@]*)?"
