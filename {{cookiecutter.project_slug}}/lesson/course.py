@@ -145,7 +145,7 @@ def table(columns: tuple[str, ...], path: Path = TUTORIAL) -> list[Row]:
     for number, cells in enumerate(lines[start:], start + 1):
         if len(cells) == 1:
             break
-        what = f"the row has {len(cells)} cells; the table has {len(columns)} columns."
+        what = f"the row has {len(cells)} cells; give it {len(columns)}, one for each column."
         problem = "" if len(cells) == len(columns) else what
         rows.append(Row(number, dict(zip(columns, cells, strict=False)), problem))
     return rows
