@@ -185,7 +185,7 @@ def own_rows(path: Path = TUTORIAL) -> list[Row]:
 def questions(path: Path = QUIZ, rows: list[dict[str, str]] | None = None) -> list[Question]:
     """Return the questions in order, each answer looked up in `rows` (the tutorial's own).
 
-    Raises LessonError with the place if a question can't be asked or hasn't just one answer.
+    Raises LessonError with the place if a question can't be asked or doesn't have exactly one answer.
     """
     asked: list[Question] = []
     for place, question in blocks("question", Question, path):
@@ -238,7 +238,7 @@ def printed(code: str) -> str:
     try:
         said = subprocess.check_output(command, cwd=ROOT, env=environment, **how).decode()
     except subprocess.SubprocessError:
-        raise LessonError("What the quiz runs doesn't run just now; fix app/ first.") from None
+        raise LessonError("The quiz can't run its code right now; fix app/ first.") from None
     return "\n".join([*said.splitlines(), ""])
 
 
