@@ -185,7 +185,7 @@ def own_rows(path: Path = TUTORIAL) -> list[Row]:
 def questions(path: Path = QUIZ, rows: list[dict[str, str]] | None = None) -> list[Question]:
     """Return the questions in order, each answer looked up in `rows` (the tutorial's own).
 
-    Raises LessonError with the place if a question can't be asked, or hasn't exactly one answer.
+    Raises LessonError with the place if a question can't be asked or its answer isn't unique.
     """
     asked: list[Question] = []
     for place, question in blocks("question", Question, path):
