@@ -41,7 +41,7 @@ pytest_add_cli_args_test_selection =
     --deselect={left_out}
 process_isolation = forkserver
 timeout_multiplier = 4
-timeout_constant = 4
+timeout_constant = {seconds}
 use_git_change_detection = false
 """
 
@@ -75,7 +75,8 @@ def main(broker: str = "none") -> None:
             cookiecutter(str(TEMPLATE), no_input=True, output_dir=folder, extra_context=answers)
         )
         files = FILES[broker]
-        settings = SETTINGS.format(files="\n    ".join(files), left_out=LEFT_OUT)
+        seconds = 30 if broker == "postgres" else 4  # until its server is up
+        settings = SETTINGS.format(files="\n    ".join(files), left_out=LEFT_OUT, seconds=seconds)
         (project / "setup.cfg").write_text(settings, encoding="utf-8")
         mutmut(project, "run", "--max-children", str(os.cpu_count()), shown=True)
 
@@ -93,7 +94,8 @@ def main(broker: str = "none") -> None:
     minutes = (time.monotonic() - start) / 60
     noticed = counts["killed"] + counts["timeout"]
     print(
-        f"{len(found)} mutants of {', '.join(files)} in {minutes:.0f} minutes: {noticed} noticed, "
+        f"{len(found)} mutants of {', '.join(files)} in {minutes:.0f} minutes: {noticed} noticed "
+        f"({counts['timeout']} because the tests didn't end), "
         f"{counts['named']} named in mutants.toml, {len(missed)} missed"
     )
     sys.exit(bool(missed))

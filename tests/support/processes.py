@@ -57,10 +57,7 @@ def free_port() -> int:
 
 
 def until(holds: Callable[[], T], seconds: float = 60, why: Callable[[], object] = str) -> T:
-    """Return what `holds()` returns as soon as that is true; fail with `why()` after `seconds`.
-
-    An OSError, as from a port that isn't open yet, counts as false.
-    """
+    """Return what `holds()` returns once it's true (an OSError isn't); fail after `seconds`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         with suppress(OSError):

@@ -27,10 +27,7 @@ class Project:
 
     @property
     def python(self) -> Path:
-        """The Python of an environment that has what the project installs, made on first use.
-
-        All projects that install the same share it, in all workers.
-        """
+        """The Python of an environment that all share, in all workers, who install the same."""
         pyproject = tomllib.loads(self.read("pyproject.toml"))
         installs = (pyproject["project"]["dependencies"], pyproject["dependency-groups"])
         digest = hashlib.sha256(json.dumps(installs).encode()).hexdigest()[:8]
@@ -49,6 +46,7 @@ class Project:
     def run(self, *arguments: str, **variables: str) -> Done:
         """Run the project's Python with `arguments`, in a plain environment and `variables`."""
         plain = {name: os.environ[name] for name in KEPT if name in os.environ}
+        plain["PYTEST_DEBUG_TEMPROOT"] = str(self.path.parent)  # many at once clear it away
         environment = {**plain, "PYTHONIOENCODING": "utf-8", **variables}
         return run_alone(self.python, *arguments, cwd=self.path, **environment)
 
