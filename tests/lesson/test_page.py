@@ -298,7 +298,7 @@ def test_predictions_are_saved_and_compared_with_what_they_ask_about(
     shows(page, "#problem", "answers.toml, line 2")
     guess.fill("nothing")
     guess.press("Enter")
-    shows(page, "#predict", "Not saved, so it's only for trying: answers.toml, line 2")
+    shows(page, "#predict", "Not saved, but you can go on trying: answers.toml, line 2")
     audit(page)
 
 

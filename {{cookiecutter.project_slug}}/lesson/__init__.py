@@ -1,1 +1,1 @@
-"""The lesson: it looks at app/ from outside, and app/ knows nothing of it."""
+"""The lesson: it watches app/ from outside, and app/ knows nothing about it."""

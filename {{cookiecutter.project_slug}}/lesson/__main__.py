@@ -44,7 +44,7 @@ class Item:
 
 
 def items() -> Iterator[Item]:
-    """Yield all that there is to do, in order; raise LessonError for a file that can't be used."""
+    """Yield everything there is to do, in order; raise LessonError for a file that can't be used."""
     given = course.read_answers()
     for prediction in course.predictions():
         verdict = Verdict("not yet", "Write down what you expect, in answers.toml.")
@@ -124,7 +124,7 @@ def main() -> int:
     command.add_argument("--watch", action="store_true", help="look again on every save")
     # % if cookiecutter.broker != "none"
     command = commands.add_parser("broker", help="start the broker of BEYOND.md; Ctrl+C ends it")
-    command.add_argument("--fresh", action="store_true", help="begin with an empty one")
+    command.add_argument("--fresh", action="store_true", help="start with an empty one")
     # % endif
     # % if cookiecutter.broker == "nats"
     command.add_argument("--port", type=int, default=4222, help="of the server (4222)")

@@ -29,7 +29,7 @@ NEEDED = ("app", "lesson", "TUTORIAL.md", "answers.toml")
 
 
 def verdicts(root: Path, environment: Mapping[str, str]) -> dict[str, Verdict]:
-    """Return a verdict on each of them that's begun, with an empty sentence where the hint does."""
+    """Return a verdict on each one that's been started, with no sentence where the hint will do."""
     with TemporaryDirectory(prefix="again-", ignore_cleanup_errors=True) as folder:
         place = Path(folder)  # a copy, so that the learner's own memory stays as it is
         for part in NEEDED:

@@ -35,7 +35,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-# Workspaces in the cloud, each of which has a name of its own under one of these.
+# Cloud workspaces: each has its own name under one of these.
 WORKSPACES = (".localhost", ".app.github.dev", ".gitpod.io", ".gitpod.dev")
 LARGEST_BODY = 64 * 1024  # bytes
 PAUSE = 0.2  # seconds between two messages to a page
@@ -46,7 +46,7 @@ start the app with LESSON_HOSTS={name} in its environment."""
 
 
 def site(app: FastAPI, recorder: Recorder) -> FastAPI:
-    """Return an app with all that is under /lesson, about `app` and what `recorder` saw of it."""
+    """Return an app that serves everything under /lesson: `app`, and what `recorder` saw of it."""
     router = APIRouter(prefix="/lesson")
 
     @router.get("/steps")
@@ -61,7 +61,7 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
     # % endif
     @router.get("/about")
     def about() -> dict[str, Any]:
-        """Return what the app has, routes that only read first, and what the course asks."""
+        """Return the app's events, its routes (those that only read first) and the questions."""
         routes = sorted(routes_of(app).items(), key=lambda it: (it[0][:4] != "GET ", it[0]))
         return {
             "title": app.title,
@@ -146,7 +146,7 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
 
 
 def news(recorder: Recorder) -> dict[str, Any]:
-    """Return all that a page must know."""
+    """Return everything that a page needs to know."""
     said: dict[str, Any] = {
         "steps": recorder.steps(),
         "run": recorder.run,
@@ -171,7 +171,7 @@ def event_types() -> dict[str, type[Event]]:
 
 
 def questions() -> dict[str, Any]:
-    """Return what the course asks and what answers.toml says to it, without what is right.
+    """Return the questions and what answers.toml says to them, without the right answers.
 
     What stands in the way, such as a line of answers.toml that isn't TOML, is in "problem".
     """
@@ -189,7 +189,7 @@ def questions() -> dict[str, Any]:
         for question in course.questions():
             answer = given.get(question.id, "").upper()
             asked = question.model_dump() | {"answer": answer}
-            if answer and not question.code:  # to run code takes its time
+            if answer and not question.code:  # running code takes time
                 asked["verdict"] = asdict(course.mark(question, answer))
             found["questions"].append(asked)
     except course.LessonError as error:
@@ -198,7 +198,7 @@ def questions() -> dict[str, Any]:
 
 
 def guarded(app: ASGIApp) -> ASGIApp:
-    """Return `app` so that a foreign host or origin gets nothing, and every answer has HEADERS."""
+    """Return `app`, refusing foreign hosts and origins, and adding HEADERS to every answer."""
 
     async def guard(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_with_headers(message: Message) -> None:
@@ -217,7 +217,7 @@ def guarded(app: ASGIApp) -> ASGIApp:
 
 
 def foreign_name(headers: Headers) -> str:
-    """Return the name of the stranger that a request goes to or comes from; nothing if it's ours.
+    """Return the foreign name that a request goes to or comes from, or nothing if it's ours.
 
     Only a name with a dot can be pointed here by a stranger's DNS (rebinding). A proxy says in
     X-Forwarded-Host which name the browser uses; a page can't set that header without asking.

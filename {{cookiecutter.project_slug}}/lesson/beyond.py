@@ -86,7 +86,7 @@ def _one_receipt(deliveries: dict[tuple[str, str], list[Row]]) -> bool:
 
 
 def _overtakes(rows: list[Row]) -> bool:
-    """Say whether one instance was done with an event while another one had an earlier in hand."""
+    """Say whether an instance finished an event while another still handled an earlier one."""
     times = [(datetime.fromisoformat(row["time"]).timestamp(), row) for row in rows]
     spans = [(begin, begin + row["duration"], row["run"]) for begin, row in times]
     pairs = itertools.permutations(spans, 2)

@@ -7,7 +7,7 @@ from lesson.course import ROOT, read
 
 
 def serve(fresh: bool) -> None:
-    """Print what starts the server, empty if `fresh`."""
+    """Print the command that starts the server, and empties it first if `fresh`."""
     found = re.search(r"^  (\w+):\n    image:", read(ROOT / "compose.yaml"), re.MULTILINE)
     print("This broker comes as a container. Type:\n")
     if fresh:

@@ -17,7 +17,7 @@ RUNNING = FOLDER / "running"  # the server that has the folder: its process and 
 
 
 def serve(fresh: bool, port: int) -> None:
-    """Run the server until Ctrl+C; begin with nothing in it if `fresh`."""
+    """Run the server until Ctrl+C; start it empty if `fresh`."""
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     program = shutil.which("nats-server", path=path)
     if program is None:

@@ -145,7 +145,7 @@ def table(columns: tuple[str, ...], path: Path = TUTORIAL) -> list[Row]:
     for number, cells in enumerate(lines[start:], start + 1):
         if len(cells) == 1:
             break
-        what = f"the row has {len(cells)} cells; the table has {len(columns)} columns."
+        what = f"the row has {len(cells)} cells; give it {len(columns)}, one for each column."
         problem = "" if len(cells) == len(columns) else what
         rows.append(Row(number, dict(zip(columns, cells, strict=False)), problem))
     return rows
@@ -185,7 +185,7 @@ def own_rows(path: Path = TUTORIAL) -> list[Row]:
 def questions(path: Path = QUIZ, rows: list[dict[str, str]] | None = None) -> list[Question]:
     """Return the questions in order, each answer looked up in `rows` (the tutorial's own).
 
-    Raises LessonError with the place if a question can't be asked or hasn't just one answer.
+    Raises LessonError with the place if a question can't be asked or its answer isn't unique.
     """
     asked: list[Question] = []
     for place, question in blocks("question", Question, path):
@@ -238,7 +238,7 @@ def printed(code: str) -> str:
     try:
         said = subprocess.check_output(command, cwd=ROOT, env=environment, **how).decode()
     except subprocess.SubprocessError:
-        raise LessonError("What the quiz runs doesn't run just now; fix app/ first.") from None
+        raise LessonError("The quiz can't run its code right now; fix app/ first.") from None
     return "\n".join([*said.splitlines(), ""])
 
 

@@ -2,7 +2,7 @@
 
 This runs the code in the folders, as you, on this machine. A folder brings only app/, TUTORIAL.md
 and answers.toml; the tests and the grader are those beside this file, so a changed test doesn't
-count. It's no defence against code that means harm: grade strangers in a container.
+count. It's no defence against malicious code: grade strangers in a container.
 """
 
 import csv
@@ -26,7 +26,7 @@ WARNING = "This runs the code in these folders, as you, on this machine."
 
 
 def grade(folders: Sequence[Path], output: Path, seconds: float) -> int:
-    """Write a row for each folder to `output`, and print how often each choice was taken.
+    """Write a row for each folder to `output`, and print how often each choice was picked.
 
     `seconds` is how long the tests of one folder may be silent. Raises LessonError if `output`
     can't be written.
@@ -63,7 +63,7 @@ def grade(folders: Sequence[Path], output: Path, seconds: float) -> int:
 
 
 def grade_folder(folder: Path, seconds: float) -> dict[str, str]:
-    """Return the cells of one folder; whatever is wrong with it is a note, and never raised."""
+    """Return the cells of one folder; whatever is wrong with it becomes a note, not an error."""
     notes: list[str] = []
     cells: dict[str, str] = {}
     marks: dict[str, Verdict] = {}
@@ -139,5 +139,5 @@ def tested(place: Path, environment: dict[str, str], seconds: float) -> tuple[di
 
 
 def inert(cell: str) -> str:
-    """Return `cell` so that no spreadsheet takes it for a formula."""
+    """Return `cell` in a form that no spreadsheet takes for a formula."""
     return f"'{cell}" if re.match(r"[=+\-@\t\r]", cell) else cell

@@ -1,4 +1,4 @@
-"""With a broker: which of its deliveries the instances of the service on this machine handled."""
+"""With a broker: which deliveries were handled by which instance on this machine."""
 
 import asyncio
 from contextlib import suppress
@@ -21,17 +21,17 @@ def connected() -> bool:
 
 
 def published(event: Event) -> bool:
-    """Return whether `event` goes to a broker, and its listeners are called from there."""
+    """Return whether `event` goes to a broker, which then calls its listeners."""
     return connected() and isinstance(event, IntegrationEvent)
 
 
 def attempt_of(event: Event) -> int | None:
-    """Return how often a broker has delivered `event` to the listener that has it in hand."""
+    """Return how often a broker has delivered `event` to the listener that's handling it."""
     return attempt_number.get(None) if published(event) else None
 
 
 async def changed_or_due(changed: asyncio.Event) -> None:
-    """Wait until something has changed here, or it's time to look at the others."""
+    """Wait until something changes in this process, or it's time to look at the others."""
     with suppress(TimeoutError):
         await asyncio.wait_for(changed.wait(), LOOK if connected() else None)
 
@@ -53,5 +53,5 @@ def handled(recorded: list[Row], began: datetime) -> list[Row] | None:
 
 
 def _id(row: Row) -> object:
-    """Return by what an event is known in all processes."""
+    """Return what identifies an event in all processes."""
     return row["type"], (row["fields"] or {}).get("id", (row["run"], row["sequence"]))

@@ -86,7 +86,7 @@ class Watched:
             deadline = time.monotonic() + PATIENCE
             while self.in_hand and not asked.done():
                 if time.monotonic() > deadline:
-                    pass_on()  # the server has its own way with what takes longer
+                    pass_on()  # if it takes longer, the server decides
                 await asyncio.wait({asked}, timeout=0.02)
             return {"type": "lifespan.shutdown"}
 

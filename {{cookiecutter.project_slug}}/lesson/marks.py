@@ -1,4 +1,4 @@
-"""How far each exercise is, by what the app does: `python -m lesson.marks`, a line of JSON each.
+"""How far each exercise is, judged by what the app does: `python -m lesson.marks` prints JSON.
 
 Names don't count. lesson.exercises runs this in a process of its own, as it's the learner's code.
 """

@@ -60,7 +60,7 @@ class Run:
         return [step for step in self.steps if step.error]
 
     def prints_receipt(self, listener: Any) -> bool:
-        """Return whether `listener` printed the id of an order that it heard of."""
+        """Return whether `listener` printed the id of an order that it heard about."""
         steps = [step for step in self.steps if step.listener == listener]
         return any(str(getattr(step.event, "order_id", "no id")) in step.printed for step in steps)
 
@@ -180,7 +180,7 @@ class Probe(TextIOBase):
             raise RuntimeError("The app failed") from error
 
     def ask(self, request: str, **body: Any) -> Run:
-        """Send a request, wait for all that it sets off, and return what it did."""
+        """Send a request, wait for everything that it sets off, and return what it did."""
         endpoint, operation = self.routes.get(request, (None, {}))
         method, _, path = request.partition(" ")
         details = sample.request(path, operation, self.app.openapi(), self.known)
@@ -196,7 +196,7 @@ class Probe(TextIOBase):
         return run
 
     def order(self, quantity: int, failing: Any = None) -> Run:
-        """Place an order for so many packets of tea, while a listener may be failing."""
+        """Place an order for this many packets of tea; a listener may be made to fail."""
         self.failing = failing
         run = self.ask("POST /orders", item="tea", quantity=quantity)
         self.failing = None
@@ -220,14 +220,14 @@ class Probe(TextIOBase):
                 break
 
     def new_runs(self) -> Iterator[Run]:
-        """Ask each route of the learner's once: what makes things first, what reads them last."""
+        """Call each of the learner's routes once: first those that create, last those that read."""
         for request in sorted(self.routes, key=lambda it: (it[0] in "DG", it.count("{"), it[0])):
             module = self.routes[request][0].__module__
             if request not in GIVEN_ROUTES and module.startswith(("app.handlers", "app.main")):
                 yield self.ask(request)
 
     def watch(self) -> None:
-        """Say where it hangs once a request takes too long, and end this process."""
+        """Once a request takes too long, say where it hangs, and end this process."""
         while not (self.since and time.monotonic() - self.since > LIMIT):
             time.sleep(0.1)
         frames: list[Any] = list(sys._current_frames().values())
@@ -248,7 +248,7 @@ class Probe(TextIOBase):
         return [step for step in orders if step.event is orders[0].event]
 
     def own_events(self) -> list[Any]:
-        """Return the classes of event that the app doesn't come with."""
+        """Return the event classes that the learner added."""
         given = [getattr(self.events, name, None) for name in GIVEN_EVENTS]
         found = [each for each in sample.below(self.events.Event) if each not in given]
         return [each for each in found if each.__module__.startswith("app.")]

@@ -1,4 +1,4 @@
-"""The recorder: it stands around requests and calls of listeners, and keeps a step of each."""
+"""The recorder: it wraps requests and calls of listeners, and keeps a step for each."""
 
 import asyncio
 import itertools
@@ -37,7 +37,7 @@ from lesson.instances import attempt_of, published
 
 LONG = 200  # characters after which a text is cut
 RECENT = 200  # steps of a run that are kept, beside the last one of each listener
-LINES = 1000  # of a run's file, after which it's written anew with the steps that are kept
+LINES = 1000  # of a run's file, after which it's rewritten with the steps that are kept
 RUNS = 10  # files that are kept
 # Rows of the execution table, by the type of an event or of None: step, event, next action.
 ROWS: dict[type, tuple[int, str, str]] = {
@@ -45,7 +45,7 @@ ROWS: dict[type, tuple[int, str, str]] = {
     type(None): (2, "User sends request", "Wait for next request"),
     Shutdown: (3, "App shuts down", "App stops"),
 }
-# What browsers ask for by themselves: nobody's event.
+# What browsers request on their own: nobody's event.
 BY_ITSELF = re.compile(
     r"/(favicon\.ico|apple-touch-icon.*\.png|\.well-known/.*|robots\.txt|browserconfig\.xml"
     r"|(site\.web)?manifest(\.json)?)"
@@ -60,12 +60,12 @@ shorten.maxstring = shorten.maxother = LONG
 class Step:
     """A request, or one call of a listener, as a row of the execution table."""
 
-    run: str  # which life of the app: when it began, and its process
+    run: str  # which run of the app: when it began, and its process
     sequence: int  # 1, 2, 3 ... in the order in which the steps of a run began
     type: str  # the event's class, or "request"
     detail: str  # what the event holds, or the request's method and path
     event: str
-    step: int | None = None  # the row of the execution table; None for what no row is about
+    step: int | None = None  # the row of the execution table; None if no row describes it
     cause: int | None = None  # the sequence of the step in which it was emitted
     listener: str | None = None  # its dotted name
     listener_action: str = "No listener triggered"
@@ -75,7 +75,7 @@ class Step:
     duration: float = 0.0  # seconds
     value: str | None = None  # what the handler returned
     failed: bool = False
-    fields: dict[str, Any] | None = None  # with which the event can be emitted again
+    fields: dict[str, Any] | None = None  # to emit the event again
     # % if cookiecutter.broker != "none"
     attempt: int | None = None  # 1, 2, 3 ... of an event that the broker delivers
     # % endif
@@ -107,7 +107,7 @@ class Step:
             self.next_action = f"Emits {', '.join(self._emits)}"
 
     def row(self) -> Row:
-        """Return it as JSON."""
+        """Return the step as JSON."""
         return {name: value for name, value in vars(self).items() if name[0] != "_"}
 
 
@@ -115,7 +115,7 @@ _now: ContextVar[Step | None] = ContextVar("now", default=None)
 
 
 class _Stdout:
-    """Passes on what is printed, and notes it in the step that prints it."""
+    """Passes on what's printed, and notes it in the step that prints it."""
 
     def __init__(self, stdout: TextIO) -> None:
         self._stdout = stdout
@@ -153,7 +153,7 @@ class Recorder(bus.Middleware):
         """Record a run of the app: from before it starts until after it has stopped."""
         self.loop = asyncio.get_running_loop()
         files = sorted(self.folder.glob("*.jsonl"))
-        with suppress(OSError):  # on Windows another process may have one open: the next time then
+        with suppress(OSError):  # on Windows another process may have one open; next time, then
             self._earlier = _read(files[-1], files[-1].stat().st_mtime) if files else []
             for file in files[:-RUNS]:
                 file.unlink()
@@ -304,14 +304,14 @@ class Recorder(bus.Middleware):
             self.loop.call_soon_threadsafe(changed.set)
 
     async def told(self) -> None:
-        """Wait until all open pages have what there is, half a second at most."""
+        """Wait until all open pages are up to date, for half a second at most."""
         for _ in range(50):
             if any(seen != self.ended for seen in self.pages.values()):
                 await asyncio.sleep(0.01)
 
 
 def _note_answer(now: Step, scope: Scope) -> None:
-    """Note what a route did with a request, and in which row of the table that is, if in any."""
+    """Note what a route did with a request, and which row of the table that is, if any."""
     now.value, now.failed = _cut(now._body.decode(errors="replace")), now._status >= 500
     now._returned = f"{now._status} {now.value}"
     endpoint = scope.get("endpoint")
@@ -326,7 +326,7 @@ def _note_answer(now: Step, scope: Scope) -> None:
 
 
 def _fields(event: Event) -> tuple[str, dict[str, Any] | None]:
-    """Return an event's fields as one line; and as JSON has them, None if it has no such."""
+    """Return an event's fields as one line, and as JSON, or None if JSON can't hold them."""
     try:
         fields = to_jsonable_python(event)
         length = len(json.dumps(fields, ensure_ascii=False, allow_nan=False).encode())
@@ -348,5 +348,5 @@ def _read(file: Path, written: float) -> list[Row]:
 
 
 def _cut(text: str, length: int = LONG) -> str:
-    """Return the start of `text`, as it can be encoded."""
+    """Return the start of `text`, in a form that can be encoded."""
     return text[:length].encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""What the app has: its events and routes; and a request that a route accepts, by its OpenAPI."""
+"""The app's events and routes, and for each route a request that its OpenAPI schema accepts."""
 
 from collections.abc import Mapping
 from re import _parser  # type: ignore[attr-defined]  # the parser of re itself
@@ -27,7 +27,7 @@ def below(base: type[Any]) -> list[type[Any]]:
 
 
 def routes_of(app: FastAPI) -> dict[str, tuple[Any, Any]]:
-    """Return the handler of each route that /docs shows, and what OpenAPI says of it."""
+    """Return the handler of each route that /docs shows, and what OpenAPI says about it."""
     paths = app.openapi()["paths"]
     return {
         f"{method} {route.path_format}": (route.endpoint, paths[route.path_format][method.lower()])
@@ -95,7 +95,7 @@ def value(schema: Any, document: Any, known: Known = MappingProxyType({})) -> An
 
 
 def matching(parsed: Any) -> str:
-    """Return a text that matches a pattern, as short as it may be."""
+    """Return a text that matches a pattern, as short as possible."""
     text = ""
     for kind, what in parsed:
         match str(kind):

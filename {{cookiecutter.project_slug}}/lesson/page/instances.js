@@ -1,4 +1,4 @@
-// With a broker, an event may be handled in another process than the one that this page is of.
+// With a broker, an event may be handled in a process other than this page's.
 
 import { $, clock, code, el, fill, mark, output, plural, process, put, short, small } from "./dom.js";
 
@@ -33,12 +33,12 @@ export function show({ run, handled, beyond }) {
   if (beyond) showBeyond(beyond);
 }
 
-// It guides: it shows what was seen of BEYOND.md, and what to do next; it never does it.
+// It guides: it shows which steps of BEYOND.md were seen, and what comes next; it never does them.
 function showBeyond({ steps, dead_letters: letters, max_attempts: max }) {
   const attempts = plural(max, "attempt");
   const tell = (step) => `${short(step.listener)} gave up after ${attempts}: ${step.handler_output} (${step.detail})`;
   const said = `${plural(letters.length, "dead letter")}: ${letters.map(tell).join("; ")}.`;
-  const none = "None: no listener has given up an event.";
+  const none = "None: no listener has given up on an event.";
   put($("#letters"), letters.length ? `${said} Mend the listener, then replay.` : none);
   const open = steps.find((step) => !step.seen);
   const all = "You've seen every step that shows here. BEYOND.md has the rest.";

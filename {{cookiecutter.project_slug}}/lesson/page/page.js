@@ -30,7 +30,7 @@ async function api(path, sent) {
   return { ok, status, [ok ? "data" : "text"]: await (ok ? response.json() : response.text()) };
 }
 
-// The connection comes back by itself, and says truthfully where the server is.
+// Reconnects automatically, and says truthfully where the server is.
 function connect() {
   const url = at("lesson/live");
   url.protocol = url.protocol.replace("http", "ws");
@@ -54,7 +54,7 @@ function connect() {
 async function askWhy() {
   const { status, text } = await api("lesson/events", {}).catch(() => ({}));
   connection = status ? "refused" : "away";
-  refusal = status === 403 ? text : "A proxy on the way lets no WebSocket through; make it pass on Upgrade headers.";
+  refusal = status === 403 ? text : "A proxy in between blocks WebSockets; make it pass on Upgrade headers.";
 }
 
 async function receive(news, first) {
@@ -113,10 +113,10 @@ function sentence() {
   }
   return {
     connecting: ["gone", "Connecting", "to your app"],
-    stopped: ["gone", "Stopped.", "Row 3 says what happened. Start the app again, and this page comes back."],
+    stopped: ["gone", "Stopped.", "Row 3 says what happened. Start the app again, and this page reconnects."],
     closing: ["stopping", "Shutdown requested.", "The server closed its connections; row 3 comes with the next run."],
     lost: ["gone", "The connection broke;", "looking for the app."],
-    killed: ["gone", "The app is gone without a goodbye.", `It was killed (kill -9), or it crashed: ${KILLED}.`],
+    killed: ["gone", "The app is gone, without a shutdown.", `It was killed (kill -9), or it crashed: ${KILLED}.`],
     away: ["gone", "The app doesn't answer;", "look at your terminal."],
     unread: ["gone", "The lesson can't read your app;", "look at your terminal."],
     refused: ["gone", "Refused.", refusal],
@@ -271,7 +271,7 @@ const moments = [
     for (let left = 5; left; left--) { put(result, `Waiting. ${left} s left`); await pause(1000); }
     const added = (await recorded(Boolean)).length - earlier.length;
     const nothing = "Five seconds, no event, no row. No handler ran; the app waits.";
-    return added ? `${plural(added, "step")} happened meanwhile.` : nothing;
+    return added ? `${plural(added, "step")} happened in the meantime.` : nothing;
   },
 ];
 
@@ -297,7 +297,7 @@ async function save(item, text, result) {
   const { status, data } = await api("lesson/answers", { id: item.id, text }).catch(() => ({ status: "nothing" }));
   const problem = data ? data.problem : `the app answered ${status}.`;
   if (!problem) item.answer = text; // what refresh compares
-  put(result, problem ? `Not saved, so it's only for trying: ${problem}` : "Saved in answers.toml.");
+  put(result, problem ? `Not saved, but you can go on trying: ${problem}` : "Saved in answers.toml.");
   return data ?? {};
 }
 
@@ -320,7 +320,7 @@ function outcome({ id, text }) {
   const number = Number(id.slice(-1));
   const path = text.match(/https?:\/\/[^/\s]+(\/[^\s?]*)/)?.[1]; // the request that it asks about
   const asked = (step) => step.step === 2 && step.detail.split("?")[0] === `GET ${path}`;
-  if (number === 4) return isIdle() ? "No action, as nothing happens just now." : "";
+  if (number === 4) return isIdle() ? "No action: nothing is happening right now." : "";
   return (path && number === 2 ? mine().filter(asked).slice(-1) : rowSteps(number))
     .map((step) => `${step.run === now.run ? "" : "In the last run: "}${step.handler_output}.`).join(" ");
 }
