@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support.brokers import Given, Postgres
+from support.brokers import Postgres
 from support.processes import Process, succeed, until
 from support.services import Instance, Serve, Service
 
@@ -28,23 +28,12 @@ TICKS = """SELECT mq_{}.publish('Tick', json_build_object('specversion', '1.0', 
 'source', '/x', 'type', 'Tick', 'data', json_object(ARRAY[]::text[]))::text) FROM generate_series(1, 200) number"""
 
 
-@pytest.fixture
-def stored(own: Postgres, serve: Serve) -> Service:
-    """A service whose tables are in a database of a server of the test's own."""
-    return prepared(serve(own.url))
-
-
 def prepared(service: Service) -> Service:
-    """Return a service that has the routes of books.py, and its tables in the database."""
+    """Return a service that has the listener of books.py, and its tables in the database."""
     shutil.copy(Path(__file__).with_name("books.py"), service.folder / "app" / "handlers")
     done = service.run("-m", "alembic", "upgrade", "head")
     assert done.returncode == 0, done.stdout + done.stderr
     return service
-
-
-def orders(server: Postgres) -> set[str]:
-    """Return the ids of the stored orders."""
-    return set(server.query("SELECT id FROM orders").split())
 
 
 def booked(service: Service) -> set[str]:
@@ -75,7 +64,8 @@ def place(instance: Instance, seconds: float) -> set[str]:
 
 
 @pytest.mark.parametrize("victim", ["instances", "database"])
-def test_kill_9_at_random_moments_under_load(own: Postgres, stored: Service, victim: str) -> None:
+def test_kill_9_at_random_moments_under_load(own: Postgres, serve: Serve, victim: str) -> None:
+    stored = prepared(serve(own.url))
     instances = [stored.start() for _ in range(3)]
     chance = random.Random(victim)
     with ThreadPoolExecutor(6) as pool:
@@ -94,33 +84,11 @@ def test_kill_9_at_random_moments_under_load(own: Postgres, stored: Service, vic
         each.well()
 
     assert len(answered) > 20
-    kept = orders(own)
+    kept = set(own.query("SELECT id FROM orders").split())
     assert answered <= kept
     until(lambda: booked(stored) == kept, 60, lambda: f"{len(kept)}\n{stored}")
     until(lambda: waits(own, stored) == 0, 30)
     assert "Dead letters: 0\n" in stored.command("dead-letters").stdout
-
-
-def test_what_ends_badly_stores_and_emits_nothing(own: Postgres, stored: Service) -> None:
-    instance = stored.start()
-    endings = {"error": 500, "refusal": 409, "rollback": 200, "commit": 500, "well": 200}
-    for ending, status in endings.items():
-        assert instance.request("POST", f"/book?ending={ending}")[0] == status, ending
-
-    [well] = orders(own)
-    until(lambda: booked(stored) == {well}, 20)
-    assert waits(own, stored) == 0
-    count = own.query(f"SELECT pg_sequence_last_value('mq_{stored.name}.events_id_seq')")
-    assert int(count) > 3  # the others were emitted, and taken back
-
-
-def test_what_a_listener_emits_joins_its_own_session(own: Postgres, stored: Service) -> None:
-    stored.start().request("POST", "/book?ending=listener")
-
-    listed = stored.wait_for_dead_letters(1)
-
-    assert "app.handlers.books.book" in listed
-    assert booked(stored) == set()  # five attempts emitted, and each failed after that
 
 
 def test_two_services_on_one_database_share_nothing(own: Postgres, serve: Serve) -> None:
@@ -146,7 +114,7 @@ def test_an_administrator_makes_the_queue(own: Postgres, serve: Serve) -> None:
     own.query("CREATE ROLE plain LOGIN; GRANT CREATE ON SCHEMA public TO plain")
     schema = f"SCHEMA mq_{service.name} TO plain"
     own.query(f"GRANT USAGE ON {schema}; GRANT ALL ON ALL TABLES IN {schema}")
-    prepared(service).start().request("POST", "/book?ending=well")
+    prepared(service).start().post("/orders", TEA)
     until(lambda: booked(service), 20)
 
 
@@ -172,9 +140,8 @@ def test_what_others_leave_in_the_table_costs_nothing(own: Postgres, serve: Serv
         holder.close()
 
 
-def test_it_is_said_if_the_tables_are_missing(shared: Given, service: Service) -> None:
-    instance = service.start()
-    assert "run `uv run alembic upgrade head`" in instance.output("stderr")
+def test_it_is_said_if_the_tables_are_missing(service: Service) -> None:
+    assert "run `uv run alembic upgrade head`" in service.start().output("stderr")
 
 
 def test_a_url_as_libpq_prints_it(own: Postgres, serve: Serve) -> None:
@@ -195,6 +162,7 @@ def test_a_url_as_libpq_prints_it(own: Postgres, serve: Serve) -> None:
         assert service.command("status").returncode == 0
 
 
-def test_a_new_migration_is_as_ruff_has_it(stored: Service) -> None:
+def test_a_new_migration_is_as_ruff_has_it(own: Postgres, serve: Serve) -> None:
+    stored = prepared(serve(own.url))
     stored.run("-m", "alembic", "revision", "--autogenerate", "--message", "new")
     assert "3 files already" in stored.run("-m", "ruff", "format", "--check", "migrations").stdout

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from fastapi import HTTPException
 from fastapi.testclient import TestClient
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -249,8 +250,10 @@ def test_orders_over_http() -> None:
     id = uuid4()
 
     @app.get(path := f"/{id}")
-    async def twice(session: SessionDep) -> None:
-        session.add(Order(id=id, **TEA))
+    async def twice(session: SessionDep, refuse: bool = False) -> None:
+        await ends_well(session, id)
+        if refuse:
+            raise HTTPException(409)
 
     with TestClient(app, raise_server_exceptions=False) as client:
         placed = client.post("/orders", json=TEA).json()["order_id"]
@@ -258,6 +261,8 @@ def test_orders_over_http() -> None:
         assert client.get(f"/orders/{uuid4()}").status_code == 404
         for wrong in ({"item": "a\0b"}, {"quantity": 2**31}, {"quantity": 10**30}):
             assert client.post("/orders", json=TEA | wrong).status_code == 422
+        assert client.get(f"{path}?refuse=1").status_code == 409
+        assert client.get(f"/orders/{id}").status_code == 404
         # The transaction ends before the response: the second time, the key exists.
         assert [client.get(path).status_code for _ in range(2)] == [200, 500]
     app.router.routes.pop()
