@@ -10,12 +10,6 @@ from support.processes import run
 from support.template import TEMPLATE, blocks
 
 
-def test_no_test_imports_a_test() -> None:
-    for path in (TEMPLATE / "tests").rglob("*.py"):
-        text = path.read_text(encoding="utf-8")
-        assert not re.search(r"^ *(from|import) +(\w+\.)*(test_\w+|conftest)\b", text, re.M), path
-
-
 def printed(status: int, *arguments: str, **environment: str) -> str:
     """Return what the tests of the page print where there's no browser."""
     command = (sys.executable, "-m", "pytest", "tests/lesson/test_page.py", "-rs", *arguments)

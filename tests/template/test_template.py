@@ -1,6 +1,5 @@
 """The template as it lies here, before anything is generated from it."""
 
-import itertools
 import re
 from pathlib import Path
 
@@ -9,10 +8,8 @@ import pytest
 
 from support.processes import succeed
 from support.template import (
-    ALL,
     ASKED,
     CHOICES,
-    PAIRWISE,
     PROJECT,
     QUESTIONS,
     TEMPLATE,
@@ -87,12 +84,3 @@ def test_a_checkout_with_caches_still_generates(tmp_path: Path) -> None:
         folder.mkdir()
         (folder / "no-text").write_bytes(b"\xff\xfe")
     assert not list(generate(tmp_path, checkout).rglob("*cache*"))
-
-
-def test_each_pair_of_answers_occurs() -> None:
-    all_pairs, chosen = (
-        {pair for answers in every for pair in itertools.combinations(answers.items(), 2)}
-        for every in (ALL, PAIRWISE)
-    )
-    assert chosen == all_pairs
-    assert len(PAIRWISE) < len(ALL) / 2
