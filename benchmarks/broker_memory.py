@@ -17,7 +17,7 @@ from pathlib import Path
 TESTS = Path(__file__).resolve().parents[1] / "tests"
 sys.path.insert(0, str(TESTS))
 
-from support.brokers import SERVERS, Broker, resident, running  # noqa: E402
+from support.brokers import SERVERS, Broker, running  # noqa: E402
 from support.processes import Server  # noqa: E402
 from support.projects import Project  # noqa: E402
 from support.template import generate  # noqa: E402
@@ -59,7 +59,7 @@ def measure(name: str, folder: Path) -> str:
             for _ in range(5):
                 assert service.post(f"/tick?count={EVENTS // 5}") == (200, 0)
                 time.sleep(6)  # the broker's turn to trim
-                cells.append(f"{resident(service)} + {held(broker)}")
+                cells.append(f"{service.memory()} + {held(broker)}")
         finally:
             service.close()
     return f"| {name} | {' | '.join(cells)} |"

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from support.brokers import SERVERS, Broker, Given, StartBroker, running
+from support.brokers import SERVERS, Broker, StartBroker, running
 from support.projects import Bake
 from support.services import Serve, Service
 
@@ -18,14 +18,14 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def shared(name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker | Given]:
-    """A server for all tests that leave it alone: BROKER_URL's, if it is of this broker."""
-    given = Given(os.environ.get("BROKER_URL", ""))
-    if given.scheme.rstrip("s") == SERVERS[name].scheme.rstrip("s"):
-        yield given
+def shared(name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of a server for all tests that leave it alone: BROKER_URL, if it's this broker's."""
+    url = os.environ.get("BROKER_URL", "")
+    if url.partition(":")[0].rstrip("s") == SERVERS[name].scheme.rstrip("s"):
+        yield url
     else:
         with running(name, tmp_path_factory.mktemp(name)) as server:
-            yield server
+            yield server.url
 
 
 @pytest.fixture
@@ -51,5 +51,5 @@ def serve(name: str, bake: Bake) -> Iterator[Serve]:
 
 
 @pytest.fixture
-def service(serve: Serve, shared: Broker | Given) -> Service:
-    return serve(shared.url)
+def service(serve: Serve, shared: str) -> Service:
+    return serve(shared)

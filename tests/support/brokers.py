@@ -89,28 +89,16 @@ class Broker(Process):
             said = connection.recv(8).decode("latin-1")
             return any(each in said for each in self.answer)
 
-    def memory(self) -> float:
-        """Return the MB that it holds."""
-        return resident(self)
-
     def close(self) -> None:
         self.proxy.close()
         super().close()
-
-
-def resident(process: Process) -> float:
-    """Return the MB of memory that a process holds."""
-    status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
-    [line] = [line for line in status.splitlines() if line.startswith("VmRSS")]
-    return round(int(line.split()[1]) / 1024, 1)
 
 
 class Proxy(Process):
     """A way to a server that can be cut: what is on it is lost, and nobody gets through."""
 
     def __init__(self, port: int, to: int) -> None:
-        self.port = port
-        self.to = to
+        self.port, self.to = port, to
         code = Path(__file__).with_name("proxy.py")
         super().__init__(sys.executable, code, str(port), str(to), cwd=code.parent)
 
@@ -124,14 +112,6 @@ class Proxy(Process):
             return True
 
     cut = Process.kill
-
-
-class Given:
-    """A server that somebody else keeps; no test may stop it."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.scheme = url.partition(":")[0]
 
 
 class Kafka(Broker):
@@ -190,7 +170,8 @@ class Postgres(Broker):
         programs = Path(self.found()).parent
         self.command = (*self.project["prepare"](self.data, self.port, programs), *self.options)
         if self.password:
-            self.ask_for_passwords()
+            rule = "host all all 127.0.0.1/32 scram-sha-256\n"
+            (self.data / "pg_hba.conf").write_text(rule, encoding="utf-8")
 
         def started() -> bool:
             if not self.runs:
@@ -199,10 +180,6 @@ class Postgres(Broker):
 
         until(started, self.seconds, lambda: self)
         return self
-
-    def ask_for_passwords(self) -> None:
-        rule = "host all all 127.0.0.1/32 scram-sha-256\n"
-        (self.data / "pg_hba.conf").write_text(rule, encoding="utf-8")
 
     def answers(self) -> bool:
         return bool(self.project["answers"](self.port))

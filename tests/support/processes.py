@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -137,6 +138,12 @@ class Process:
         self.kill()
         shutil.rmtree(self.files, ignore_errors=True)
 
+    def memory(self) -> float:
+        """Return the MB of memory that it holds."""
+        status = Path(f"/proc/{self.pid}/status").read_text(encoding="utf-8")
+        [kilobytes] = re.findall(r"^VmRSS:\s+(\d+)", status, re.M)
+        return round(int(kilobytes) / 1024, 1)
+
     def output(self, name: str = "stdout") -> str:
         """Return what it printed so far."""
         file = self.files / name
@@ -164,9 +171,9 @@ class Server(Process):
         ports = {"PORT": str(self.port), "UVICORN_PORT": str(self.port)}
         super().__init__(*command, cwd=cwd, **ports, **environment)
 
-    def up(self, path: str = "/openapi.json", seconds: float = 60) -> Self:
+    def up(self, path: str = "/openapi.json") -> Self:
         """Start it, and wait until `path` answers with 200."""
-        self.start().until(lambda: self.request("GET", path)[0] == 200, seconds)
+        self.start().until(lambda: self.request("GET", path)[0] == 200)
         return self
 
     def printed(self) -> list[str]:
@@ -178,15 +185,13 @@ class Server(Process):
         """Wait until `line` is on stdout."""
         self.until(lambda: line in self.printed(), seconds)
 
-    def request(
-        self, method: str, path: str, body: object = None, seconds: float = 240
-    ) -> tuple[int, bytes, Message]:
+    def request(self, method: str, path: str, body: object = None) -> tuple[int, bytes, Message]:
         """Return the status, the body and the headers that `path` answers."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"Content-Type": "application/json"}
         asked = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)
         try:
-            answer = urllib.request.urlopen(asked, timeout=seconds)
+            answer = urllib.request.urlopen(asked, timeout=240)
         except urllib.error.HTTPError as error:
             answer = error  # an answer, too
         with answer:

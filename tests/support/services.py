@@ -32,9 +32,9 @@ class Instance(Server):
     def health(self) -> int:
         return self.request("GET", "/health")[0]
 
-    def well(self, seconds: float = 60) -> None:
+    def well(self) -> None:
         """Wait until its broker is there."""
-        self.until(lambda: self.health() == 200, seconds)
+        self.until(lambda: self.health() == 200)
 
     def emit(self, **parameters: Any) -> int:
         status, refused = self.post(f"/emit?{urlencode(parameters)}")
@@ -52,9 +52,7 @@ class Service:
     """The generated service with a broker: its instances, and what its listeners did."""
 
     def __init__(self, project: Project, url: str) -> None:
-        self.name = project.path.name
-        self.folder = project.path
-        self.python = project.python
+        self.name, self.folder, self.python = project.path.name, project.path, project.python
         self.url = url
         self.log = self.folder / "jobs.log"
         self.instances: list[Instance] = []
@@ -71,8 +69,7 @@ class Service:
 
     def start(self, **environment: str) -> Instance:
         """Start an instance, and wait until it is well."""
-        instance = self.new(**environment)
-        instance.well()
+        (instance := self.new(**environment)).well()
         return instance
 
     def run(self, *arguments: str) -> Done:
@@ -94,10 +91,6 @@ class Service:
     def begun(self) -> list[Note]:
         """Return the notes of the first listener's beginnings."""
         return [note for note in self.notes() if note.what == "begins"]
-
-    def did(self, listener: str) -> list[str]:
-        """Return what a listener did, in order."""
-        return [note.what for note in self.notes() if note.who == listener]
 
     def program(self, name: str) -> str:
         """Run one of programs.toml with its Python; return what it printed."""
