@@ -94,13 +94,6 @@ def test_a_replay_gives_the_same_and_is_checked_too(
     assert [path.name for path in out.iterdir()] == ["tea-house"]
 
 
-def test_defaults_of_the_user_that_belong_to_other_templates(tmp_path: Path) -> None:
-    leaking = {"license": "BSD", "version": "9", "open_source": "y", "project_type": "{{ x }}"}
-    config = configured(tmp_path, leaking)
-    succeed("cookiecutter", TEMPLATE, "--no-input", "--config-file", config, cwd=tmp_path)
-    assert "MIT License" in Project(tmp_path / "event-service").read("LICENSE")
-
-
 def test_without_hooks_the_project_says_what_to_do(tmp_path: Path) -> None:
     succeed("cookiecutter", TEMPLATE, "--no-input", "--accept-hooks", "no", cwd=tmp_path)
     said = Project(tmp_path / "event-service").read("UNFINISHED.md")

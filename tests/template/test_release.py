@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from support.processes import run, succeed
+from support.projects import Project
 from support.template import TEMPLATE, copy_template
 
 VERSION = tomllib.loads((TEMPLATE / "pyproject.toml").read_text("utf-8"))["project"]["version"]
@@ -28,9 +29,7 @@ def test_the_notes_are_the_newest_entry() -> None:
     ],
 )
 def test_what_does_not_fit_is_refused(file: str, old: str, new: str, tmp_path: Path) -> None:
-    template = copy_template(tmp_path)
-    text = (template / file).read_text(encoding="utf-8")
-    (template / file).write_text(text.replace(old, new, 1), encoding="utf-8")
-    done = run(*COMMAND, f"v{VERSION}", cwd=template)
+    Project(copy_template(tmp_path)).edit(file, old, new)
+    done = run(*COMMAND, f"v{VERSION}", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (1, "")
     assert len(done.stderr.splitlines()) == 1

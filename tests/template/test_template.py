@@ -59,8 +59,6 @@ def test_conditions_are_comments_and_eat_no_blank_line() -> None:
 
 def test_no_row_of_the_choices_is_for_nothing() -> None:
     assert [path for path, *_ in post_gen_project.CHOICES if not (PROJECT / path).exists()] == []
-    asked = [(row[1], row[2]) for row in post_gen_project.CHOICES]
-    assert [each for each in asked if not set(each[1]) <= set(CHOICES[each[0]])] == []
 
 
 def test_files_suit_every_system() -> None:
@@ -69,12 +67,6 @@ def test_files_suit_every_system() -> None:
     assert [path for path, text in TEXTS.items() if b"\r" in text] == []
     for folder in (TEMPLATE, PROJECT):
         assert "eol=lf" in (folder / ".gitattributes").read_text(encoding="utf-8")
-
-
-def test_both_environments_ask_for_the_same_ruff() -> None:
-    files = [TEXTS[folder / "pyproject.toml"] for folder in (TEMPLATE, PROJECT)]
-    [ours], [theirs] = (re.findall(rb'"ruff>.+"', text) for text in files)
-    assert ours == theirs
 
 
 def test_a_checkout_with_caches_still_generates(tmp_path: Path) -> None:
