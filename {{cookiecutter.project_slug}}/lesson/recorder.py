@@ -14,7 +14,9 @@ from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+# % if cookiecutter.broker != "none"
 from functools import lru_cache
+# % endif
 from operator import itemgetter
 from pathlib import Path
 from time import perf_counter
@@ -46,12 +48,11 @@ ROWS: dict[type, tuple[int, str, str]] = {
     Shutdown: (3, "App shuts down", "App stops"),
 }
 # What browsers request on their own: nobody's event.
-BY_ITSELF = re.compile(
-    r"/(favicon\.ico|apple-touch-icon.*\.png|\.well-known/.*|robots\.txt|browserconfig\.xml"
-    r"|(site\.web)?manifest(\.json)?)"
-)
+ICONS = r"favicon\.ico|apple-touch-icon.*\.png|browserconfig\.xml"
+BY_ITSELF = re.compile(rf"/({ICONS}|\.well-known/.*|robots\.txt|(site\.web)?manifest(\.json)?)")
 
 Row = dict[str, Any]  # a step that has ended, as JSON
+log = logging.getLogger(__name__)
 shorten = reprlib.Repr()
 shorten.maxstring = shorten.maxother = LONG
 
@@ -107,7 +108,6 @@ class Step:
             self.next_action = f"Emits {', '.join(self._emits)}"
 
     def row(self) -> Row:
-        """Return the step as JSON."""
         return {name: value for name, value in vars(self).items() if name[0] != "_"}
 
 
@@ -154,7 +154,7 @@ class Recorder(bus.Middleware):
         self.loop = asyncio.get_running_loop()
         files = sorted(self.folder.glob("*.jsonl"))
         with suppress(OSError):  # on Windows another process may have one open; next time, then
-            self._earlier = _read(files[-1], files[-1].stat().st_mtime) if files else []
+            self._earlier = _read(files[-1]) if files else []
             for file in files[:-RUNS]:
                 file.unlink()
         with self, redirect_stdout(_Stdout(sys.stdout)), ExitStack() as stack:
@@ -169,8 +169,7 @@ class Recorder(bus.Middleware):
         try:
             yield
         except OSError as error:  # the disk is full, or not ours
-            logger = logging.getLogger(__name__)
-            logger.warning("Cannot keep the steps of this run: %s", error)
+            log.warning("Cannot keep the steps of this run: %s", error)
             self._file = None
 
     def kept(self) -> list[Row]:
@@ -190,7 +189,7 @@ class Recorder(bus.Middleware):
             with suppress(OSError):  # it's gone: another process has started and tidied up
                 written = file.stat().st_mtime
                 if file.stem != self.run and (all_runs or written >= self.began.timestamp()):
-                    rows += _read(file, written)
+                    rows += _read_once(file, written)
         return rows
 
     # % endif
@@ -232,7 +231,6 @@ class Recorder(bus.Middleware):
             self._end(self._begin(event))
 
     async def dispatch(self, call_next: bus.CallNext, listener: bus.Listener, event: Event) -> Any:
-        """Record one call of a listener."""
         now = self._begin(event)
         now.listener = bus.name_of(listener)
         called = getattr(listener, "__name__", type(listener).__name__)
@@ -336,9 +334,8 @@ def _fields(event: Event) -> tuple[str, dict[str, Any] | None]:
     return _cut(line, 2 * LONG), fields if length <= 10 * LONG else None
 
 
-@lru_cache(maxsize=RUNS)
-def _read(file: Path, written: float) -> list[Row]:
-    """Return the steps in a run's file, oldest first; `written` says when it changed last."""
+def _read(file: Path) -> list[Row]:
+    """Return the last steps in a run's file, oldest first."""
     rows = []
     for line in file.read_text("utf-8", errors="replace").splitlines():
         with suppress(ValueError):  # torn, as the last line is after kill -9 or on a full disk
@@ -347,6 +344,14 @@ def _read(file: Path, written: float) -> list[Row]:
     return sorted(whole, key=itemgetter("sequence"))[-RECENT:]
 
 
+# % if cookiecutter.broker != "none"
+@lru_cache(maxsize=RUNS)
+def _read_once(file: Path, written: float) -> list[Row]:
+    """Read a file again only if it was `written` since."""
+    return _read(file)
+
+
+# % endif
 def _cut(text: str, length: int = LONG) -> str:
     """Return the start of `text`, in a form that can be encoded."""
     return text[:length].encode("utf-8", "replace").decode()

@@ -38,10 +38,7 @@ def routes_of(app: FastAPI) -> dict[str, tuple[Any, Any]]:
 
 
 def request(path: str, operation: Any, document: Any, known: Known) -> dict[str, Any]:
-    """Return `url`, `params`, `headers`, `cookies` and, if the route wants a body, `json`.
-
-    A parameter or a field that has the name of something `known` gets that value.
-    """
+    """Return what TestClient.request takes; what's named like something `known` gets its value."""
     made: dict[str, Any] = {"url": path, "params": {}, "headers": {}, "cookies": {}}
     places = {"query": "params", "header": "headers", "cookie": "cookies"}
     for parameter in operation.get("parameters", []):
@@ -63,12 +60,9 @@ def value(schema: Any, document: Any, known: Known = MappingProxyType({})) -> An
     if "$ref" in schema:
         model = schema["$ref"].rpartition("/")[2]
         return value(document["components"]["schemas"][model], document, known)
-    for key in ("const", "example", "default"):
+    for key in ("const", "example", "default", "examples", "enum"):
         if key in schema:
-            return schema[key]
-    for key in ("examples", "enum"):
-        if schema.get(key):
-            return schema[key][0]
+            return schema[key][0] if key in ("examples", "enum") else schema[key]
     for key in ("anyOf", "oneOf", "allOf"):
         if key in schema:
             return value(schema[key][0], document, known)
@@ -78,9 +72,8 @@ def value(schema: Any, document: Any, known: Known = MappingProxyType({})) -> An
             made = {name: value(fields[name], document, known) for name in required}
             return made | {name: known[name] for name in required if name in known}
         case "array":
-            if "prefixItems" in schema:
-                return [value(each, document, known) for each in schema["prefixItems"]]
-            return [value(schema.get("items", {}), document, known)] * schema.get("minItems", 1)
+            alike = [schema.get("items", {})] * schema.get("minItems", 1)
+            return [value(each, document, known) for each in schema.get("prefixItems", alike)]
         case "integer" | "number":
             above = schema.get("exclusiveMinimum", 0) + schema.get("multipleOf", 1)
             least = schema.get("minimum", above)

@@ -342,7 +342,7 @@ function ask(question) {
   const [verdict, result] = [el("p"), el("p", { class: "result" })];
   const number = about.questions.filter((each) => !each.after).indexOf(question) + 1;
   const choices = question.choices.map(({ letter, text }) => el("label", { class: "choice" },
-    el("input", { type: "radio", name: question.id, value: letter, checked: letter === question.answer }),
+    el("input", { type: "radio", name: question.id, value: letter, checked: letter === question.answer.toUpperCase() }),
     el("span", {}, el("b", { text: letter }), " ", text)));
   const legend = el("legend", {}, el("b", { text: number ? `Question ${number}` : "Because" }), " ", question.text);
   const program = question.code ? [el("pre", { text: question.code.trim() })] : [];
