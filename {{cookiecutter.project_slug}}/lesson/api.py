@@ -19,6 +19,7 @@ from starlette.websockets import WebSocketClose
 from app import bus
 from app.events import Event, Shutdown, Startup
 from lesson import course
+from lesson.feedback import say
 from lesson.recorder import Recorder
 from lesson.sample import below, routes_of
 
@@ -31,17 +32,12 @@ HEADERS = {
     "'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-cache",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
 # Cloud workspaces: each has its own name under one of these.
 WORKSPACES = (".localhost", ".app.github.dev", ".gitpod.io", ".gitpod.dev")
 LARGEST_BODY = 64 * 1024  # bytes
 PAUSE = 0.2  # seconds between two messages to a page
-REFUSAL = """\
-The lesson is for this computer alone, and was asked for as {name}. \
-Open http://127.0.0.1:8000/lesson; or if that's your own proxy or workspace, \
-start the app with LESSON_HOSTS={name} in its environment."""
 
 
 def site(app: FastAPI, recorder: Recorder) -> FastAPI:
@@ -143,7 +139,6 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
 
 
 def news(recorder: Recorder) -> dict[str, Any]:
-    """Return everything that a page needs to know."""
     # % if cookiecutter.broker != "none"
     from lesson.beyond import look
     from lesson.instances import connected, handled
@@ -197,7 +192,7 @@ def guarded(app: ASGIApp) -> ASGIApp:
 
         answer = app
         if name := foreign_name(Headers(scope=scope))[:200]:
-            answer = PlainTextResponse(REFUSAL.format(name=name), 403)
+            answer = PlainTextResponse(say("foreign", name=name), 403)
             if scope["type"] == "websocket":
                 answer = WebSocketClose(1008)  # before it's accepted: 403
         await answer(scope, receive, send_with_headers)
@@ -206,18 +201,14 @@ def guarded(app: ASGIApp) -> ASGIApp:
 
 
 def foreign_name(headers: Headers) -> str:
-    """Return the foreign name that a request goes to or comes from, or nothing if it's ours.
-
-    Only a name with a dot can be pointed here by a stranger's DNS (rebinding). A proxy says in
-    X-Forwarded-Host which name the browser uses; a page can't set that header without asking.
-    """
+    """Return the foreign name that a request goes to or comes from, or nothing if it's ours."""
     host, origin = headers.get("host", ""), headers.get("origin")
     allowed = os.environ.get("LESSON_HOSTS", "").replace(" ", "").split(",")
     name = urlsplit(f"//{host}").hostname or "nothing"
     ours = name in allowed or name.endswith(WORKSPACES) or re.fullmatch(r"[\d.]+|.*:.*", name)
-    if "." in name and not ours:
+    if "." in name and not ours:  # which a stranger's DNS could point here (rebinding)
         return name
-    # A browser sends its origin with each POST and each socket.
+    # A browser sends its origin with each POST and each socket, and no page can set the other.
     if origin is None or urlsplit(origin).netloc in (host, headers.get("x-forwarded-host")):
         return ""
     name = urlsplit(origin).hostname or origin

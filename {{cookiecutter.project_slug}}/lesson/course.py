@@ -51,8 +51,6 @@ class Verdict(NamedTuple):
 
 
 class Exercise(BaseModel):
-    """An exercise: its id, what to do, and a hint."""
-
     id: str = ""
     text: Text
     hint: Text
@@ -177,10 +175,7 @@ def own_rows(path: Path = TUTORIAL) -> list[Row]:
 
 
 def questions(path: Path = QUIZ, rows: list[dict[str, str]] | None = None) -> list[Question]:
-    """Return the questions in order, each answer looked up in `rows` (the tutorial's own).
-
-    Raises LessonError with the place if a question can't be asked or its answer isn't unique.
-    """
+    """Return the questions, looked up in `rows`; raise LessonError for one without one answer."""
     asked: list[Question] = []
     for place, question in blocks("question", Question, path):
         if question.id in [each.id for each in asked]:
@@ -271,8 +266,8 @@ def read_answers(path: Path = ANSWERS) -> dict[str, str]:
 
 def write_answer(id_: str, answer: str, path: Path = ANSWERS) -> None:
     """Write one answer, and change nothing else; raise LessonError if the file can't take it."""
-    sections = [section for section, ids in _ids().items() if id_ in ids]
-    if not sections:
+    section = next((section for section, ids in _ids().items() if id_ in ids), "")
+    if not section:
         raise LessonError(f"There's no question {id_}.")
     read_answers(path)
     answer = " ".join(answer.encode(errors="replace").decode().replace("\x7f", "").split())
@@ -282,9 +277,8 @@ def write_answer(id_: str, answer: str, path: Path = ANSWERS) -> None:
     entry = re.compile(rf"^([ \t]*{id_}[ \t]*=[ \t]*){text}(?!['\"])", re.M)
     changed, found = entry.subn(lambda entry: entry[1] + value, content, count=1)
     if not found:
-        line = f"\n{id_} = {value}".replace("\n", "\r\n" if "\r\n" in content else "\n")
-        head = re.compile(rf"^\[{sections[0]}\][^\r\n]*", re.M)
-        changed = head.sub(lambda head: head[0] + line, content, count=1)
+        head = re.compile(rf"^\[{section}\][^\r\n]*", re.M)
+        changed = head.sub(lambda head: f"{head[0]}\n{id_} = {value}", content, count=1)
     if _answers(changed.removeprefix("\ufeff"), path.name).get(id_, "") != answer:
         raise LessonError(f"{path.name}{_line(content, id_)}: write {id_} = {value} by hand.")
     draft = path.with_name(f".{path.name}.new")
@@ -293,7 +287,6 @@ def write_answer(id_: str, answer: str, path: Path = ANSWERS) -> None:
 
 
 def _ids() -> dict[str, list[str]]:
-    """Return the ids of what is asked, by the section of answers.toml that they belong in."""
     asked: dict[str, Any] = {"predict": predictions(), "quiz": questions()}
     return {section: [each.id for each in found] for section, found in asked.items()}
 

@@ -56,7 +56,7 @@ def advise(place: str, what: str) -> str:
     return f"{place}: {what}{end} {advice}" if place else f"{what}{end} {advice}"
 
 
-def say(key: str, place: str, **words: object) -> str:
+def say(key: str, place: str = "", **words: object) -> str:
     """Return a sentence of feedback.toml at its place, with the learner's own words in it."""
     sentence = FEEDBACK["sentences"][key].format(**words)
     return f"{place}: {sentence}" if place else str(sentence)
@@ -76,13 +76,11 @@ def where(thing: Any) -> str:
     return f"{file_of(inspect.getsourcefile(thing) or '')}, line {line}"
 
 
-def caller(frame: FrameType | None) -> tuple[str, int]:
-    """Return the innermost file and line of the learner's that led to `frame`; "" if none did."""
-    while frame:
-        if own(frame.f_code.co_filename):
-            return file_of(frame.f_code.co_filename), frame.f_lineno
+def caller(frame: FrameType | None) -> str:
+    """Return the innermost place in the learner's files that led to `frame`; "" if none did."""
+    while frame and not own(frame.f_code.co_filename):
         frame = frame.f_back
-    return "", 0
+    return f"{file_of(frame.f_code.co_filename)}, line {frame.f_lineno}" if frame else ""
 
 
 def own(path: str) -> bool:

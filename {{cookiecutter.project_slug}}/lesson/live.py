@@ -48,10 +48,9 @@ class Watched:
                 self.in_hand -= 1
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the app's lifespan, and its shutdown while the pages are still connected.
+        """Run the app's lifespan, and withhold signals from the server until its shutdown is over.
 
-        A server that's told to stop closes its connections first and runs the shutdown last, when
-        no page is left to see it. So the signals are withheld from it until the shutdown is over.
+        The server would close the connections first, and no page would be left to see row 3.
         """
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
         started = [await receive()]

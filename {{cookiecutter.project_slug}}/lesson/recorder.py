@@ -87,7 +87,6 @@ class Step:
     _printed: str = ""
     _returned: str | None = None
     _error: BaseException | None = None
-    _if_it_fails: str = ""  # what comes next then
     _emits: tuple[str, ...] = ()
     _ended: bool = False
 
@@ -99,7 +98,6 @@ class Step:
         if self._error is not None:
             error, self.failed = format_exception_only(self._error)[0].strip(), True
             self.handler_output = f"Fails: {_cut(error)}"
-            self.next_action = self._if_it_fails or self.next_action
         elif returned is not None:
             output = f"Prints {printed!r}" if printed else f"Returns {returned or 'nothing'}"
             more = printed and returned not in ("", repr(printed))
@@ -145,7 +143,7 @@ class Recorder(bus.Middleware):
         self.running: dict[int, Step] = {}
         self._sequence = itertools.count(1)
         self._rows: list[Row] = []  # what the run's file has
-        self._earlier: list[Row] = []
+        self._earlier: list[Row] = []  # the last run's
         self._file: BinaryIO | None = None
 
     @contextmanager
@@ -178,7 +176,6 @@ class Recorder(bus.Middleware):
         return sorted([*last.values(), *self._rows[-RECENT:]], key=itemgetter("sequence"))
 
     def steps(self) -> list[Row]:
-        """Return the steps of the last run and of this one, oldest first."""
         return self._earlier + self.kept()
 
     # % if cookiecutter.broker != "none"
@@ -233,29 +230,28 @@ class Recorder(bus.Middleware):
     async def dispatch(self, call_next: bus.CallNext, listener: bus.Listener, event: Event) -> Any:
         now = self._begin(event)
         now.listener = bus.name_of(listener)
-        called = getattr(listener, "__name__", type(listener).__name__)
-        now.listener_action = f"{called} listener triggered"
+        now.listener_action = f"{now.listener.rpartition('.')[2]} listener triggered"
         # % if cookiecutter.broker != "none"
         now.attempt = attempt_of(event)
         # % endif
-        now._if_it_fails = "The other listeners still run, then emit raises"
+        if_it_fails = "The other listeners still run, then emit raises"
         # % if cookiecutter.broker != "none"
         if published(event):
-            now._if_it_fails = "The broker delivers it again, or it becomes a dead letter"
+            if_it_fails = "The broker delivers it again, or it becomes a dead letter"
         # % endif
-        with self._inside(now):
+        with self._inside(now, if_it_fails):
             output = await call_next(event)
             now._returned = "" if output is None else shorten.repr(output)
             now.value = _cut(output) if isinstance(output, str) else now._returned or None
             return output
 
     @contextmanager
-    def _inside(self, now: Step) -> Iterator[None]:
+    def _inside(self, now: Step, if_it_fails: str = "") -> Iterator[None]:
         token = _now.set(now)
         try:
             yield
         except BaseException as error:
-            now._error = error
+            now._error, now.next_action = error, if_it_fails or now.next_action
             raise
         finally:
             _now.reset(token)
@@ -286,11 +282,11 @@ class Recorder(bus.Middleware):
         rows = [now.row()]
         self._rows += rows
         self.ended += 1
-        if is_long := len(self._rows) > LINES:
-            rows = self._rows = self.kept()
         with self._warned():
-            if self._file and is_long:
-                self._file.truncate(self._file.seek(0))
+            if len(self._rows) > LINES:
+                rows = self._rows = self.kept()
+                if self._file:
+                    self._file.truncate(self._file.seek(0))
             if self._file:  # at once, so that kill -9 loses none that ended
                 self._file.write("".join(f"{json.dumps(row)}\n" for row in rows).encode())
         self.tell()
