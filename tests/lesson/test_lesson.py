@@ -1,5 +1,6 @@
 """The lesson: what each answer to `lesson` brings, and what the exercises say to each attempt."""
 
+import os
 import re
 import shutil
 import signal
@@ -9,9 +10,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from support.cases import cases
-from support.processes import Server, StartServer
+from support.processes import Server, StartServer, run_alone
 from support.projects import Bake, Project
 from support.template import CHOICES
 
@@ -104,24 +106,44 @@ COMMANDS = cases(__file__, "commands")
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_the_command(bake: Bake, tmp_path: Path, name: str) -> None:
+def test_the_command(bake: Bake, name: str) -> None:
     case = COMMANDS[name]
     project = bake(lesson=case.get("lesson", "student"))
     for edit in case.get("edit", []):
         project.edit(*edit)
-    summary = tmp_path / "summary.md"
-    summary.write_text("before\n", encoding="utf-8")
 
     encoding = case.get("encoding", "utf-8")
-    variables = {"PYTHONIOENCODING": encoding, "GITHUB_STEP_SUMMARY": str(summary)}
-    result = project.run("-m", "lesson", *case.get("command", ["check"]), **variables)
+    command = ("-m", "lesson", *case.get("command", ["check"]))
+    result = project.run(*command, PYTHONIOENCODING=encoding)
 
     said = result.stdout + result.stderr
     assert result.returncode == case.get("status", 0), said
     assert re.search(".*".join(case["says"]), said, re.S), said
-    assert re.fullmatch(case.get("summary", ".*"), summary.read_text(encoding="utf-8"), re.S)
     assert "Traceback" not in said
     assert encoding != "ascii" or said.isascii()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="GitHub runs the workflow on Ubuntu")
+def test_the_workflow_shows_the_check_in_its_summary(student: Project, tmp_path: Path) -> None:
+    workflow = yaml.safe_load(student.read(".github/workflows/lesson.yml"))
+    step = workflow["jobs"]["check"]["steps"][-1]
+    script = step["run"].replace("uv run python", f'"{student.python}"')
+    summary = tmp_path / "summary.md"
+    student.edit("answers.toml", 'q1 = ""', 'q1 = "<b> | C"')
+
+    assert step["shell"] == "bash"  # with pipefail
+    command = ("bash", "-eo", "pipefail", "-c")
+    variables = {"PATH": os.environ["PATH"], "GITHUB_STEP_SUMMARY": str(summary)}
+    variables["PYTHONIOENCODING"] = "utf-8"
+    for options, status in (("", 0), (" --grade", 1)):
+        summary.write_text("before\n", encoding="utf-8")
+        script = script.replace("lesson check |", f"lesson check{options} |")
+        done = run_alone(*command, script, cwd=student.path, **variables)
+
+        assert done.returncode == status, done.stderr
+        shown = r"before\n```text\n.*\[✗\] q1 .*\n      Wrong: <B> \| C isn't.* of 18 done\..*"
+        assert re.fullmatch(shown, summary.read_text(encoding="utf-8"), re.S)
+        assert "[✗] q1 " in done.stdout
 
 
 LOOPS = """

@@ -1,5 +1,6 @@
 """What every combination of answers must give."""
 
+import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -13,6 +14,9 @@ from support.projects import EXERCISES, Bake, Project
 from support.template import ALL, CHOICES, PAIRWISE, Answers, commit
 
 FILES = cases(__file__, "files")
+PYTHONS = ("3.11", "3.12", "3.13", "3.14")
+TEST = ("uv", "run", "--no-active", "pytest", "-q")
+PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
 
 
 def params(chosen: Iterable[Answers]) -> list[Any]:
@@ -101,8 +105,18 @@ def test_pre_commit_passes_in_a_new_repository(bake: Bake) -> None:
 
 
 @pytest.mark.slow
+def test_on_every_python_that_is_here(bake: Bake, tmp_path: Path) -> None:
+    """Those of this machine that uv finds, and pyenv's; the workflows run all of them."""
+    here = {"PATH": os.pathsep.join([os.environ["PATH"], *map(str, PYENV.glob("*/bin"))])}
+    listed = succeed("uv", "python", "list", "--only-installed", cwd=tmp_path, **here)
+    assert "cpython-3." in listed
+    for version in [each for each in PYTHONS if f"cpython-{each}." in listed]:
+        chosen = here | {"UV_PYTHON": version, "UV_PYTHON_DOWNLOADS": "never"}
+        assert " passed" in succeed(*TEST, cwd=bake(lesson="solution").path, **chosen), version
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("broker", CHOICES["broker"])
 def test_with_the_oldest_versions(broker: str, bake: Bake) -> None:
     project = bake(broker=broker, lesson="solution")
-    test = ("uv", "run", "--no-active", "pytest", "-q")
-    assert " passed" in succeed(*test, cwd=project.path, UV_RESOLUTION="lowest-direct")
+    assert " passed" in succeed(*TEST, cwd=project.path, UV_RESOLUTION="lowest-direct")

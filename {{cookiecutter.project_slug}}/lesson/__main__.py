@@ -1,14 +1,12 @@
 """The command of the lesson: uv run python -m lesson check."""
 
 import argparse
-import html
 import io
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from lesson import course
 from lesson.course import Choice, LessonError, Verdict
@@ -18,8 +16,7 @@ from lesson.exercises import EXERCISES, verdicts
 MARKS = {"right": "\u2713x", "wrong": "\u2717!", "not yet": "\u00b7 "}
 
 
-@dataclass(frozen=True)
-class Item:
+class Item(NamedTuple):
     """One thing to do: its part of the lesson, its id, what it asks and how far it is."""
 
     part: str
@@ -38,9 +35,7 @@ class Item:
         wanted = "".join(marks[0] for marks in MARKS.values())
         plain = b"?" in wanted.encode(sys.stdout.encoding or "ascii", "replace")
         remark = "" if self.verdict.state == "not yet" else f"\n      {self.remark}"
-        print(
-            f"  [{MARKS[self.verdict.state][plain]}] {self.id:<11} {self.text}{remark}", flush=True
-        )
+        print(f"  [{MARKS[self.verdict.state][plain]}] {self.id:<11} {self.text}{remark}")
 
 
 def items() -> Iterator[Item]:
@@ -53,14 +48,14 @@ def items() -> Iterator[Item]:
         yield Item("Predict", prediction.id, prediction.text, verdict)
     right: set[str | None] = {None}
     for question in course.questions():
-        later = Verdict("not yet", f"It comes after {question.after}.")
-        item = Item("Quiz", question.id, f"(comes after {question.after})", later)
-        if question.after in right:
-            verdict = course.mark(question, given.get(question.id))
-            item = Item("Quiz", question.id, question.text, verdict, question.choices)
-        if item.verdict.state == "right":
+        if question.after not in right:
+            later = Verdict("not yet", f"It comes after {question.after}.")
+            yield Item("Quiz", question.id, f"(comes after {question.after})", later)
+            continue
+        verdict = course.mark(question, given.get(question.id))
+        if verdict.state == "right":
             right.add(question.id)
-        yield item
+        yield Item("Quiz", question.id, question.text, verdict, question.choices)
     texts = {exercise.id: exercise.text for exercise in EXERCISES}
     for id_, verdict in verdicts().items():
         yield Item("Exercises", id_, texts.get(id_, "Fix app/, so that it starts again"), verdict)
@@ -72,36 +67,26 @@ def look(before: list[Item] | None = None) -> list[Item]:
     for item in items():
         if before is None and item.part not in [each.part for each in done]:
             print(f"\n{item.part}")
-        known = [(each.id, each.verdict) for each in before or ()]
-        if before is None or (item.id, item.verdict) not in known:
+        if item not in (before or ()):
             item.show()
         done.append(item)
-    right = sum(item.verdict.state == "right" for item in done)
-    print(f"\n{right} of {len(done)} done.")
-    if following := next((item for item in done if item.verdict.state != "right"), None):
-        print(f"Next: {following.id}. {following.text}")
-        for choice in following.choices:
-            print(f"  {choice.letter}  {choice.text}")
-        print(f"  {following.remark}", flush=True)
+    left = unfinished(done)
+    print(f"\n{len(done) - len(left)} of {len(done)} done.")
+    for item in left[:1]:
+        choices = "".join(f"  {choice.letter}  {choice.text}\n" for choice in item.choices)
+        print(f"Next: {item.id}. {item.text}\n{choices}  {item.remark}")
     return done
 
 
-def summarize(done: list[Item], path: Path) -> None:
-    """Add the same, as a table in Markdown, to the summary of a GitHub Actions job."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write("## The lesson\n\n| | What | Asks | How far |\n|---|---|---|---|\n")
-        for item in done:
-            cells = (MARKS[item.verdict.state][0], item.id, item.text, item.remark)
-            safe = [html.escape(" ".join(cell.split())).replace("|", "&#124;") for cell in cells]
-            file.write(f"| {' | '.join(safe)} |\n")
-        file.write("\n")
+def unfinished(done: list[Item]) -> list[Item]:
+    return [item for item in done if item.verdict.state != "right"]
 
 
-def watch() -> int:
+def watch() -> list[Item]:
     """Look again whenever a file is saved: what has changed comes first, then the next step."""
     done: list[Item] | None = None
     seen: dict[Path, int] = {}
-    while not done or any(item.verdict.state != "right" for item in done):
+    while done is None or unfinished(done):
         files = [course.TUTORIAL, course.ANSWERS, *(course.ROOT / "app").rglob("*.py")]
         saved = {path: path.stat().st_mtime_ns for path in files if path.exists()}
         if saved == seen:
@@ -112,8 +97,8 @@ def watch() -> int:
             done = look(done)
         except LessonError as error:
             print(f"\n{error}")
-        print("\nWaiting until you save a file. Ctrl+C ends this.", flush=True)
-    return 0
+        print("\nWaiting until you save a file. Ctrl+C ends this.")
+    return done
 
 
 def main() -> int:
@@ -154,17 +139,14 @@ def main() -> int:
         serve(**options)
         return 0
     # % endif
-    if given.watch:
-        return watch()
-    done = look()
-    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        summarize(done, Path(summary))
-    return int(given.grade and any(item.verdict.state != "right" for item in done))
+    done = watch() if given.watch else look()
+    return int(given.grade and bool(unfinished(done)))
 
 
 if __name__ == "__main__":
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="replace")  # what a learner wrote may not fit the terminal
+        # What a learner wrote may not fit the terminal; what is known is shown at once.
+        sys.stdout.reconfigure(errors="replace", line_buffering=True)
     try:
         sys.exit(main())
     except LessonError as error:

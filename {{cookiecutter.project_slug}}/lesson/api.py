@@ -5,12 +5,11 @@ import json
 import mimetypes
 import os
 import re
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from fastapi import APIRouter, Body, FastAPI, HTTPException, WebSocket, WebSocketDisconnect
+from fastapi import Body, FastAPI, HTTPException, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from pydantic import ValidationError
 from starlette.datastructures import Headers, MutableHeaders
@@ -20,6 +19,7 @@ from starlette.websockets import WebSocketClose
 from app import bus
 from app.events import Event, Shutdown, Startup
 from lesson import course
+from lesson.feedback import say
 from lesson.recorder import Recorder
 from lesson.sample import below, routes_of
 
@@ -32,34 +32,29 @@ HEADERS = {
     "'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-cache",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
 # Cloud workspaces: each has its own name under one of these.
 WORKSPACES = (".localhost", ".app.github.dev", ".gitpod.io", ".gitpod.dev")
 LARGEST_BODY = 64 * 1024  # bytes
 PAUSE = 0.2  # seconds between two messages to a page
-REFUSAL = """\
-The lesson is for this computer alone, and was asked for as {name}. \
-Open http://127.0.0.1:8000/lesson; or if that's your own proxy or workspace, \
-start the app with LESSON_HOSTS={name} in its environment."""
 
 
 def site(app: FastAPI, recorder: Recorder) -> FastAPI:
     """Return an app that serves everything under /lesson: `app`, and what `recorder` saw of it."""
-    router = APIRouter(prefix="/lesson")
+    site = FastAPI(openapi_url=None, max_body_size=LARGEST_BODY)
 
-    @router.get("/steps")
+    @site.get("/lesson/steps")
     async def steps() -> JSONResponse:
         return JSONResponse(recorder.steps())
 
     # % if cookiecutter.broker != "none"
-    @router.get("/instances")
+    @site.get("/lesson/instances")
     async def instances() -> JSONResponse:
         return JSONResponse(news(recorder)["handled"])
 
     # % endif
-    @router.get("/about")
+    @site.get("/lesson/about")
     def about() -> dict[str, Any]:
         """Return the app's events, its routes (those that only read first) and the questions."""
         routes = sorted(routes_of(app).items(), key=lambda it: (it[0][:4] != "GET ", it[0]))
@@ -77,7 +72,7 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
             **questions(),
         }
 
-    @router.post("/events")
+    @site.post("/lesson/events")
     async def send_event(type: Text, fields: Fields) -> dict[str, list[str]]:
         event_type = event_types().get(type)
         if event_type is None or issubclass(event_type, Startup | Shutdown):
@@ -90,19 +85,19 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
             return {"failures": [str(error)]}
         return {"failures": []}
 
-    @router.post("/answers")
+    @site.post("/lesson/answers")
     def answer(id: Text, text: Text) -> dict[str, str]:
         """Write an answer into answers.toml, and say whether it's right."""
         said = {"state": "", "sentence": "", "problem": ""}
         try:
             for question in (each for each in course.questions() if each.id == id):
-                said |= asdict(course.mark(question, text))
+                said |= course.mark(question, text)._asdict()
             course.write_answer(id, text)
         except (course.LessonError, OSError, ValueError) as error:
             said["problem"] = str(error)
         return said
 
-    @router.websocket("/live")
+    @site.websocket("/lesson/live")
     async def live(socket: WebSocket) -> None:
         # % if cookiecutter.broker != "none"
         from lesson.instances import changed_or_due
@@ -133,36 +128,34 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
             del recorder.pages[changed]
             left.cancel()
 
-    @router.get("")
-    @router.get("/{name}")
+    @site.get("/lesson")
+    @site.get("/lesson/{name}")
     async def file(name: str = "index.html") -> FileResponse:
         if name not in os.listdir(PAGE):
             raise HTTPException(404)
         return FileResponse(PAGE / name)
 
-    site = FastAPI(openapi_url=None, max_body_size=LARGEST_BODY)
-    site.include_router(router)
     return site
 
 
 def news(recorder: Recorder) -> dict[str, Any]:
-    """Return everything that a page needs to know."""
-    said: dict[str, Any] = {
+    # % if cookiecutter.broker != "none"
+    from lesson.beyond import look
+    from lesson.instances import connected, handled
+
+    # % endif
+    return {
         "steps": recorder.steps(),
         "run": recorder.run,
         "began": recorder.began.isoformat(timespec="milliseconds"),
         "state": recorder.state,
         "calls": recorder.calls,
         "running": [step.row() for step in list(recorder.running.values())[:50]],
+        # % if cookiecutter.broker != "none"
+        "handled": handled([*recorder.others(), *recorder.kept()], recorder.began),
+        "beyond": look(recorder) if connected() else None,
+        # % endif
     }
-    # % if cookiecutter.broker != "none"
-    from lesson.beyond import look
-    from lesson.instances import connected, handled
-
-    said["handled"] = handled([*recorder.others(), *recorder.kept()], recorder.began)
-    said["beyond"] = look(recorder) if connected() else None
-    # % endif
-    return said
 
 
 def event_types() -> dict[str, type[Event]]:
@@ -171,27 +164,18 @@ def event_types() -> dict[str, type[Event]]:
 
 
 def questions() -> dict[str, Any]:
-    """Return the questions and what answers.toml says to them, without the right answers.
-
-    What stands in the way, such as a line of answers.toml that isn't TOML, is in "problem".
-    """
+    """Return what's asked and answered, not what's right; and the problem with a file, if any."""
     found: dict[str, Any] = {"rows": [], "predictions": [], "questions": [], "problem": ""}
-    given: dict[str, str] = {}
-    try:
-        given = course.read_answers()
-    except course.LessonError as error:
-        found["problem"] = str(error)
     try:
         found["rows"] = [row.cells for row in course.own_rows() if not row.problem]
-        found["predictions"] = [
-            each.model_dump() | {"answer": given.get(each.id, "")} for each in course.predictions()
-        ]
-        for question in course.questions():
-            answer = given.get(question.id, "").upper()
-            asked = question.model_dump() | {"answer": answer}
-            if answer and not question.code:  # running code takes time
-                asked["verdict"] = asdict(course.mark(question, answer))
-            found["questions"].append(asked)
+        found["predictions"] = list(course.predictions())
+        found["questions"] = course.questions()
+        given = course.read_answers()
+        for each in (*found["predictions"], *found["questions"]):
+            each.answer = given.get(each.id, "")
+        for question in found["questions"]:
+            if question.answer and not question.code:  # running code takes time
+                question.verdict = course.mark(question, question.answer)._asdict()
     except course.LessonError as error:
         found["problem"] = str(error)
     return found
@@ -208,7 +192,7 @@ def guarded(app: ASGIApp) -> ASGIApp:
 
         answer = app
         if name := foreign_name(Headers(scope=scope))[:200]:
-            answer = PlainTextResponse(REFUSAL.format(name=name), 403)
+            answer = PlainTextResponse(say("foreign", name=name), 403)
             if scope["type"] == "websocket":
                 answer = WebSocketClose(1008)  # before it's accepted: 403
         await answer(scope, receive, send_with_headers)
@@ -217,18 +201,14 @@ def guarded(app: ASGIApp) -> ASGIApp:
 
 
 def foreign_name(headers: Headers) -> str:
-    """Return the foreign name that a request goes to or comes from, or nothing if it's ours.
-
-    Only a name with a dot can be pointed here by a stranger's DNS (rebinding). A proxy says in
-    X-Forwarded-Host which name the browser uses; a page can't set that header without asking.
-    """
+    """Return the foreign name that a request goes to or comes from, or nothing if it's ours."""
     host, origin = headers.get("host", ""), headers.get("origin")
     allowed = os.environ.get("LESSON_HOSTS", "").replace(" ", "").split(",")
     name = urlsplit(f"//{host}").hostname or "nothing"
     ours = name in allowed or name.endswith(WORKSPACES) or re.fullmatch(r"[\d.]+|.*:.*", name)
-    if "." in name and not ours:
+    if "." in name and not ours:  # which a stranger's DNS could point here (rebinding)
         return name
-    # A browser sends its origin with each POST and each socket.
+    # A browser sends its origin with each POST and each socket, and no page can set the other.
     if origin is None or urlsplit(origin).netloc in (host, headers.get("x-forwarded-host")):
         return ""
     name = urlsplit(origin).hostname or origin

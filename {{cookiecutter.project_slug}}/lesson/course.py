@@ -1,18 +1,17 @@
 """The course: the tutorial's tables, the questions, and what the learner wrote in answers.toml."""
 
 import json
-import os
 import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import count
 from pathlib import Path
 from string import ascii_uppercase
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -44,8 +43,7 @@ class Row:
     problem: str = ""
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What the grader says: a state, and a sentence that explains it."""
 
     state: Literal["not yet", "right", "wrong"]
@@ -53,9 +51,7 @@ class Verdict:
 
 
 class Exercise(BaseModel):
-    """An exercise: its id, what to do, and a hint."""
-
-    id: str
+    id: str = ""
     text: Text
     hint: Text
 
@@ -79,24 +75,22 @@ class Choice(BaseModel):
     right: Hidden[bool] = False
 
 
-class Question(BaseModel):
+class Question(Exercise):
     """A question with choices. `after` names the question that has to be answered first."""
 
-    id: str = ""
-    text: Text
-    hint: Text
     choices: list[Choice] = Field(min_length=2, max_length=26)
     look_up: Hidden[LookUp | None] = None
     code: str = ""
     because: "Hidden[Question | None]" = None
     after: str | None = None
+    answer: str = ""
+    verdict: dict[str, str] | None = None
 
     @property
     def right(self) -> str:
         """The letter of the right choice. Runs `code`, if there is any, in its own process."""
         output = printed(self.code) if self.code else ""
-        said = [each for each in self.choices if self.code and each.prints == output]
-        right = [each.letter for each in said or self.choices if each.right or said]
+        right = [each.letter for each in self.choices if each.right or each.prints == output]
         if len(right) != 1:
             raise LessonError(f"quiz.toml, {self.id}: {len(right)} choices say {output!r}.")
         return right[0]
@@ -109,29 +103,29 @@ class Prediction(BaseModel):
     text: Text
     look_up: Hidden[LookUp]
     outcome: Hidden[str] = ""
+    answer: str = ""
 
 
 def read(path: Path = TUTORIAL) -> str:
     """Return the text of a file; raise LessonError if it's missing or isn't UTF-8."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        content = path.read_bytes()
+        if b"\0" not in content:
+            return content.decode("utf-8-sig").replace("\r\n", "\n")
+        line, what = 1, "the file is saved as UTF-16"
     except FileNotFoundError:
         raise LessonError(f"{path.name} is missing; get it back with git.") from None
-    except UnicodeDecodeError:
-        raise LessonError(not_utf8(path.name, path.read_bytes())) from None
-
-
-def not_utf8(name: str, content: bytes) -> str:
-    """Return the sentence about a file that isn't UTF-8, with its first bad line; "" if it is."""
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff") or b"\0" in content:
-        return f"{name}, line 1: the file is saved as UTF-16; save it as UTF-8 in your editor."
-    try:
-        content.decode()
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        what = "this line has a character that isn't UTF-8; save the file as UTF-8 in your editor."
-        return f"{name}, line {line}: {what}"
-    return ""
+        line = error.object.count(b"\n", 0, error.start) + 1
+        what = "this line has a character that isn't UTF-8"
+    place = f"{file_of(path)}, line {line}"
+    raise LessonError(f"{place}: {what}; save the file as UTF-8 in your editor.")
+
+
+def file_of(path: Path | str) -> str:
+    """Return a file's path in the project, with slashes; only its name if it's elsewhere."""
+    path = Path(path)
+    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else path.name
 
 
 def table(columns: tuple[str, ...], path: Path = TUTORIAL) -> list[Row]:
@@ -167,11 +161,9 @@ def own_rows(path: Path = TUTORIAL) -> list[Row]:
     given = given_rows(path)
     taken = {row.cells["Step"]: row.cells["Event"] for row in given}
     own = [row for row in table(EXECUTION_TABLE, path) if row not in given]
-    for row in own:
+    for row in [row for row in own if not row.problem]:
         number, free = row.cells["Step"], next(n for n in count(5) if str(n) not in taken)
         empty = [column for column, cell in row.cells.items() if not cell]
-        if row.problem:
-            continue
         if number in taken:
             row.problem = f"row {number} is '{taken[number]}' already; number this one {free}."
         elif not number.isdecimal():
@@ -183,13 +175,9 @@ def own_rows(path: Path = TUTORIAL) -> list[Row]:
 
 
 def questions(path: Path = QUIZ, rows: list[dict[str, str]] | None = None) -> list[Question]:
-    """Return the questions in order, each answer looked up in `rows` (the tutorial's own).
-
-    Raises LessonError with the place if a question can't be asked or its answer isn't unique.
-    """
+    """Return the questions, looked up in `rows`; raise LessonError for one without one answer."""
     asked: list[Question] = []
     for place, question in blocks("question", Question, path):
-        place = f"{place}, {question.id}"
         if question.id in [each.id for each in asked]:
             raise LessonError(f"{place}: another question has this id; choose another.")
         if question.look_up:
@@ -201,20 +189,18 @@ def questions(path: Path = QUIZ, rows: list[dict[str, str]] | None = None) -> li
         for each in filter(None, (question, because)):
             right = sum(choice.right for choice in each.choices)
             if not each.code and right != 1:
-                what = f"{each.id} has {right} choices that are right; it must be one."
-                raise LessonError(f"{place}: {what}")
+                raise LessonError(f"{place}: {each.id} has {right} choices that are right, not 1.")
             for letter, choice in zip(ascii_uppercase, each.choices, strict=False):
                 choice.letter = letter
             asked.append(each)
     return asked
 
 
-def predictions() -> list[Prediction]:
-    """Return what is to be predicted before the run, each with its outcome looked up."""
-    asked = list(blocks("predict", Prediction))
-    for place, prediction in asked:
+def predictions() -> Iterator[Prediction]:
+    """Yield what is to be predicted before the run, each with its outcome looked up."""
+    for place, prediction in blocks("predict", Prediction):
         prediction.outcome = _look_up(prediction.look_up, place, None)
-    return [prediction for _, prediction in asked]
+        yield prediction
 
 
 def mark(question: Question, letter: str | None) -> Verdict:
@@ -225,25 +211,23 @@ def mark(question: Question, letter: str | None) -> Verdict:
         return Verdict("not yet", question.hint)
     if letter in whys:
         return Verdict("right" if letter == question.right else "wrong", whys[letter])
-    what = f"{letter[:20]} isn't one of the choices; answer with {', '.join(whys)}."
-    return Verdict("wrong", what)
+    known = ", ".join(whys)
+    return Verdict("wrong", f"{letter[:20]} isn't one of the choices; answer with {known}.")
 
 
 @cache
 def printed(code: str) -> str:
     """Return what `code` prints in a Python of its own; raise LessonError if it can't run."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8"}
-    command = [sys.executable, "-W", "ignore", "-c", code]
-    how: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "timeout": 20}
+    command = [sys.executable, "-E", "-X", "utf8", "-W", "ignore", "-c", code]
+    how: Any = {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "timeout": 20}
     try:
-        said = subprocess.check_output(command, cwd=ROOT, env=environment, **how).decode()
+        return str(subprocess.check_output(command, cwd=ROOT, encoding="utf-8", **how))
     except subprocess.SubprocessError:
         raise LessonError("The quiz can't run its code right now; fix app/ first.") from None
-    return "\n".join([*said.splitlines(), ""])
 
 
 def blocks(kind: str, model: type[Model], path: Path = QUIZ) -> Iterator[tuple[str, Model]]:
-    """Yield each [[kind]] of the file with its place, such as "quiz.toml, line 3"."""
+    """Yield each [[kind]] of the file with its place, such as "quiz.toml, line 3, q1"."""
     text = read(path)
     try:
         found = tomllib.loads(text).get(kind, [])
@@ -253,13 +237,16 @@ def blocks(kind: str, model: type[Model], path: Path = QUIZ) -> Iterator[tuple[s
     if len(lines) != len(found) or not found:
         raise LessonError(f"{path.name}: start each {kind} with a line that says [[{kind}]].")
     for line, block in zip(lines, found, strict=True):
-        place = f"{path.name}, line {line}"
+        place = f"{path.name}, line {line}, {block.get('id')}"
         try:
             yield place, model.model_validate(block)
         except ValidationError as error:
-            first = error.errors()[0]
-            name = ".".join(map(str, first["loc"]))
-            raise LessonError(f"{place}, {block.get('id')}: {name}: {first['msg']}.") from None
+            raise LessonError(f"{place}: {said_first(error.errors())}.") from None
+
+
+def said_first(errors: Sequence[Any]) -> str:
+    """Return pydantic's first error as a field and what's wrong with it."""
+    return f"{'.'.join(map(str, errors[0]['loc'])) or 'value'}: {errors[0]['msg']}"
 
 
 def _look_up(look_up: LookUp, place: str, rows: list[dict[str, str]] | None) -> str:
@@ -273,20 +260,14 @@ def _look_up(look_up: LookUp, place: str, rows: list[dict[str, str]] | None) -> 
 
 
 def read_answers(path: Path = ANSWERS) -> dict[str, str]:
-    """Return the answers in `path` by their questions' ids, without those left empty.
-
-    Raises LessonError with the line for broken TOML, an answer without quotes, no such question.
-    """
+    """Return the answers by their questions' ids; raise LessonError with the line of a bad one."""
     return _answers(read(path), path.name)
 
 
 def write_answer(id_: str, answer: str, path: Path = ANSWERS) -> None:
-    """Write one answer into `path`; comments and all other lines stay as they are.
-
-    Raises LessonError if the file is broken, or if there's no such question.
-    """
-    sections = [section for section, ids in _ids().items() if id_ in ids]
-    if not sections:
+    """Write one answer, and change nothing else; raise LessonError if the file can't take it."""
+    section = next((section for section, ids in _ids().items() if id_ in ids), "")
+    if not section:
         raise LessonError(f"There's no question {id_}.")
     read_answers(path)
     answer = " ".join(answer.encode(errors="replace").decode().replace("\x7f", "").split())
@@ -296,9 +277,8 @@ def write_answer(id_: str, answer: str, path: Path = ANSWERS) -> None:
     entry = re.compile(rf"^([ \t]*{id_}[ \t]*=[ \t]*){text}(?!['\"])", re.M)
     changed, found = entry.subn(lambda entry: entry[1] + value, content, count=1)
     if not found:
-        line = f"\n{id_} = {value}".replace("\n", "\r\n" if "\r\n" in content else "\n")
-        head = re.compile(rf"^\[{sections[0]}\][^\r\n]*", re.M)
-        changed = head.sub(lambda head: head[0] + line, content, count=1)
+        head = re.compile(rf"^\[{section}\][^\r\n]*", re.M)
+        changed = head.sub(lambda head: f"{head[0]}\n{id_} = {value}", content, count=1)
     if _answers(changed.removeprefix("\ufeff"), path.name).get(id_, "") != answer:
         raise LessonError(f"{path.name}{_line(content, id_)}: write {id_} = {value} by hand.")
     draft = path.with_name(f".{path.name}.new")
@@ -307,7 +287,6 @@ def write_answer(id_: str, answer: str, path: Path = ANSWERS) -> None:
 
 
 def _ids() -> dict[str, list[str]]:
-    """Return the ids of what is asked, by the section of answers.toml that they belong in."""
     asked: dict[str, Any] = {"predict": predictions(), "quiz": questions()}
     return {section: [each.id for each in found] for section, found in asked.items()}
 
@@ -317,9 +296,8 @@ def _answers(text: str, name: str) -> dict[str, str]:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        at = re.search(r"line (\d+)", str(error))
-        line = int(at[1]) if at else len(text.splitlines())
-        reason = re.sub(r" \(at .*\)", "", str(error))
+        reason, _, at = str(error).partition(" (at ")
+        [line] = re.findall(r"line (\d+)", at) or [len(text.splitlines())]
         how = 'write each answer between quotes, as in q1 = "A"'
         raise LessonError(f"{name}, line {line}: {reason}; {how}.") from None
     for section, entries in data.items():

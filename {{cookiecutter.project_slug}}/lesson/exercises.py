@@ -16,16 +16,13 @@ from lesson.course import ROOT, Exercise, LessonError, Verdict, blocks
 
 SILENCE = 12  # seconds; after 8 the process itself says where it hangs
 MARKED = ("exercise1", "exercise2", "exercise4", "exercise5", "exercise3")  # in this order
-
-
 EXERCISES = [exercise for _, exercise in blocks("exercise", Exercise)]
 
 
 def verdicts(root: Path = ROOT, environment: Mapping[str, str] = os.environ) -> dict[str, Verdict]:
-    """Run the app of the project in `root`, and return a verdict on each exercise.
+    """Run the app of the project in `root`; return a verdict on each exercise.
 
-    If app/ doesn't start, there's one more, called "exercises", that says why. Raises LessonError
-    if something is missing that the check itself needs.
+    "exercises" comes first if app/ doesn't start. Raises LessonError if the check itself can't.
     """
     environment = {key: value for key, value in environment.items() if key != "BROKER_URL"}
     output, ended = run(["-W", "ignore", "-m", "lesson.marks"], root, environment, SILENCE)
@@ -47,20 +44,18 @@ def verdicts(root: Path = ROOT, environment: Mapping[str, str] = os.environ) -> 
 
         marks |= again.verdicts(root, environment)
     # % endif
-    found = {"exercises": marks["exercises"]} if "exercises" in marks else {}
-    for exercise in EXERCISES:
-        verdict = marks.get(exercise.id)
-        hint = Verdict("not yet", exercise.hint)
-        found[exercise.id] = verdict if verdict and verdict.sentence else hint
-    return found
+    hints = {each.id: Verdict("not yet", each.hint) for each in EXERCISES}
+    judged = {id_: verdict for id_, verdict in marks.items() if verdict.sentence}
+    broken = {id_: verdict for id_, verdict in judged.items() if id_ not in hints}
+    return broken | hints | judged
 
 
 def run(
     command: list[str], root: Path, environment: Mapping[str, str], silence: float
 ) -> tuple[str, bool]:
-    """Run Python in `root` until it ends, or has written nothing for `silence` seconds.
+    """Run Python until it ends, or is silent for `silence` seconds; end what it started.
 
-    Returns what it wrote, and whether it ended by itself. Nothing it started is left behind.
+    Returns what it wrote, and whether it ended by itself.
     """
     with tempfile.TemporaryFile() as out:  # a pipe would wait for whoever else holds it
         group = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)

@@ -11,7 +11,7 @@ from typing import Any
 from fastapi.exceptions import ResponseValidationError
 from pydantic import ValidationError
 
-from lesson.course import ROOT, not_utf8
+from lesson.course import ROOT, LessonError, file_of, read, said_first
 
 FEEDBACK = tomllib.loads(Path(__file__).with_name("feedback.toml").read_text(encoding="utf-8"))
 OURS = ("app/bus.py", "app/handlers/__init__.py", "app/messaging/")  # the cause is elsewhere
@@ -20,33 +20,28 @@ OURS = ("app/bus.py", "app/handlers/__init__.py", "app/messaging/")  # the cause
 def unreadable() -> str:
     """Return what's wrong with the first file of app/ that isn't Python; nothing if all are."""
     for path in sorted((ROOT / "app").rglob("*.py")):
-        name, content = file_of(path), path.read_bytes()
         if path.name[0] in "._" and path.name != "__init__.py":
             continue  # nobody imports these
-        if problem := not_utf8(name, content):
-            return problem
         try:
-            compile(content, name, "exec", dont_inherit=True)
+            compile(read(path), path, "exec", dont_inherit=True)
+        except LessonError as error:
+            return str(error)
         except SyntaxError as error:
-            return advise(f"{name}, line {error.lineno}", f"{type(error).__name__}: {error.msg}")
+            what = f"{type(error).__name__}: {error.msg}"
+            return advise(f"{file_of(path)}, line {error.lineno}", what)
     return ""
 
 
 def explain(error: BaseException, fallback: str = "") -> str:
-    """Return where in the learner's files `error` was raised, what it says, and what to do.
-
-    `fallback` is the place if no frame of it is in app/, and for a circle, which has no one frame.
-    """
+    """Return where in the learner's files `error` was raised, or `fallback`, and what to do."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     what = str(error)
     if isinstance(error, ValidationError | ResponseValidationError):
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "value"
-        what = f"{getattr(error, 'title', 'answer')}, field {field}: {first['msg']}"
+        what = f"{getattr(error, 'title', 'answer')}, field {said_first(error.errors())}"
     what = ": ".join([type(error).__name__, *what.splitlines()[:1]])
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if own(frame.filename) and not is_circle(error):
+        if own(frame.filename) and not is_circle(error):  # which has no one frame
             by = "" if frame.name.startswith("<") else f"{frame.name} raises "
             return advise(f"{file_of(frame.filename)}, line {frame.lineno}", f"{by}{what}")
     return advise(fallback, what)
@@ -61,7 +56,7 @@ def advise(place: str, what: str) -> str:
     return f"{place}: {what}{end} {advice}" if place else f"{what}{end} {advice}"
 
 
-def say(key: str, place: str, **words: object) -> str:
+def say(key: str, place: str = "", **words: object) -> str:
     """Return a sentence of feedback.toml at its place, with the learner's own words in it."""
     sentence = FEEDBACK["sentences"][key].format(**words)
     return f"{place}: {sentence}" if place else str(sentence)
@@ -81,24 +76,16 @@ def where(thing: Any) -> str:
     return f"{file_of(inspect.getsourcefile(thing) or '')}, line {line}"
 
 
-def caller(frame: FrameType | None) -> tuple[str, int]:
-    """Return the innermost file and line of the learner's that led to `frame`; "" if none did."""
-    while frame:
-        if own(frame.f_code.co_filename):
-            return file_of(frame.f_code.co_filename), frame.f_lineno
+def caller(frame: FrameType | None) -> str:
+    """Return the innermost place in the learner's files that led to `frame`; "" if none did."""
+    while frame and not own(frame.f_code.co_filename):
         frame = frame.f_back
-    return "", 0
+    return f"{file_of(frame.f_code.co_filename)}, line {frame.f_lineno}" if frame else ""
 
 
 def own(path: str) -> bool:
     """Tell whether a file is the learner's to change."""
     return file_of(path).startswith("app/") and not file_of(path).startswith(OURS)
-
-
-def file_of(path: str | Path) -> str:
-    """Return a file's path in the project, with slashes."""
-    path = Path(path)
-    return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
 
 
 def is_circle(error: BaseException | None) -> bool:

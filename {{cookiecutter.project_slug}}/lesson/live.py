@@ -3,7 +3,6 @@
 import asyncio
 import signal
 import threading
-import time
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,6 @@ class Watched:
         self.in_hand = 0  # requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve the page, or the app."""
         path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
         if scope["type"] == "lifespan":
             with self.recorder.recording():
@@ -50,30 +48,25 @@ class Watched:
                 self.in_hand -= 1
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the app's lifespan, and its shutdown while the pages are still connected.
+        """Run the app's lifespan, and withhold signals from the server until its shutdown is over.
 
-        A server that's told to stop closes its connections first and runs the shutdown last, when
-        no page is left to see it. So the signals are withheld from it until the shutdown is over.
+        The server would close the connections first, and no page would be left to see row 3.
         """
         loop, stop = asyncio.get_running_loop(), asyncio.Event()
         started = [await receive()]
         asked: asyncio.Future[Message] | None = None  # done when the server wants to stop
-        handlers: dict[int, Any] = {}  # the server's own
         withheld: list[int] = []
-        passes_on = False
 
         def signalled(number: int, frame: object) -> None:
             withheld.append(number)
             loop.call_soon_threadsafe(stop.set)
-            if passes_on or withheld.count(signal.SIGINT) > 1:  # Ctrl+C, again
+            if withheld.count(signal.SIGINT) > 1:  # Ctrl+C, again
                 pass_on()
 
         def pass_on() -> None:
-            nonlocal passes_on
-            passes_on = True
+            ours.close()  # the server's own handlers are back
             while withheld:
-                number = withheld.pop(0)
-                handlers[number](number, None)
+                signal.raise_signal(withheld.pop(0))
 
         async def app_receive() -> Message:
             nonlocal asked
@@ -83,11 +76,10 @@ class Watched:
             asked.add_done_callback(lambda _: stop.set())
             await stop.wait()
             self.recorder.tell("stopping")
-            deadline = time.monotonic() + PATIENCE
+            late = loop.call_later(PATIENCE, pass_on)  # then the server decides
             while self.in_hand and not asked.done():
-                if time.monotonic() > deadline:
-                    pass_on()  # if it takes longer, the server decides
                 await asyncio.wait({asked}, timeout=0.02)
+            late.cancel()
             return {"type": "lifespan.shutdown"}
 
         async def app_send(message: Message) -> None:
@@ -98,13 +90,12 @@ class Watched:
                 await asked
             await send(message)
 
-        with ExitStack() as stack:
+        with ExitStack() as ours:
             is_main = threading.current_thread() is threading.main_thread()
             for number in SIGNALS if is_main else ():
                 if callable(handler := signal.getsignal(number)):
-                    handlers[number] = handler
+                    ours.callback(signal.signal, number, handler)
                     signal.signal(number, signalled)
-                    stack.callback(signal.signal, number, handler)
             await self.app(scope, app_receive, app_send)
 
 

@@ -1,7 +1,4 @@
-"""How far each exercise is, judged by what the app does: `python -m lesson.marks` prints JSON.
-
-Names don't count. lesson.exercises runs this in a process of its own, as it's the learner's code.
-"""
+"""How far each exercise is, judged by what the app does: lesson.exercises runs this."""
 
 import ast
 import inspect
@@ -77,7 +74,7 @@ def second_listener(app: Probe, run: Run, receipt: Any) -> Mark:
             return explain(step.error, where(step.listener))
     if len(calls) > 1:
         names = " and ".join(name(step.listener) for step in calls)
-        return Verdict("right", say("two", "", names=names))
+        return Verdict("right", say("two", names=names))
     return misplaced(app) or shadowed(app)
 
 
@@ -101,7 +98,7 @@ def chain(app: Probe, two: Run, nine: Run, ten: Run, more: Run, receipt: Any) ->
         return say("wrong_number", first.place, quantity=quantity, does=does)
     if heard:
         who = name(heard[0].listener)
-        return Verdict("right", say("chained", "", event=heard[0].kind, who=who))
+        return Verdict("right", say("chained", event=heard[0].kind, who=who))
     for step in ten.steps:
         if step.cause or type(step.event) in app.own_events():
             key = "old_event" if step.cause else "route_emits"
@@ -122,7 +119,7 @@ def failing_receipt(app: Probe, receipt: Any) -> Mark:
     run = app.order(3, failing=receipt)
     if run.status == 201 and (placed := app.placed(run)):
         safe = str(placed[0].event.order_id) in run.body
-        return Verdict("right", say("safe", "")) if safe else say("no_id", where(run.endpoint))
+        return Verdict("right", say("safe")) if safe else say("no_id", where(run.endpoint))
     if place := catches("place_order"):
         return say("still_fails", place, status=run.status)
     place = catches("send_receipt")
@@ -141,7 +138,7 @@ def duplicate(app: Probe, run: Run, receipt: Any) -> Mark:
     if not other.prints_receipt(receipt):
         return say("too_few", place, who=who)
     if not again.prints_receipt(receipt):
-        return Verdict("right", say("once", ""))
+        return Verdict("right", say("once"))
     source = inspect.getsource(sys.modules[receipt.__module__])
     kept = re.search(r"^\w+(: .+)? = (set|dict|\[|\{)", source, re.M)
     begun = kept or re.search(r"\bif .*\bin\b", inspect.getsource(receipt))
@@ -159,7 +156,7 @@ def own_feature(app: Probe, used: set[type]) -> Mark:
         if failed:
             problems.append(explain(failed[0].error, where(failed[0].listener)))
         elif heard:
-            right = Verdict("right", say("own", "", request=run.request, event=heard[0].kind))
+            right = Verdict("right", say("own", request=run.request, event=heard[0].kind))
             return row_problem(rows, heard, run) or right
         elif run.error:
             problems.append(explain(run.error, place))
@@ -214,13 +211,15 @@ def unheard(app: Probe, step: Step) -> str:
 
 def unsent(run: Run, *kinds: type) -> str:
     """Return the place of an event of these kinds that was made and never emitted."""
-    for event, file, line in [each for each in run.made if each[1]]:
-        if any(step.event is event for step in run.steps) or not isinstance(event, kinds):
+    sent = [id(step.event) for step in run.steps]
+    for event, place in run.made:
+        if not place or id(event) in sent or not isinstance(event, kinds):
             continue
-        place, words = f"{file}, line {line}", {"event": type(event).__name__}
+        file, line = place.split(", line ")
+        words = {"event": type(event).__name__}
         tree = ast.parse((course.ROOT / file).read_bytes())
         statements = [each for each in ast.walk(tree) if isinstance(each, ast.stmt)]
-        around = [s for s in statements if s.lineno <= line <= (s.end_lineno or 0)]
+        around = [s for s in statements if s.lineno <= int(line) <= (s.end_lineno or 0)]
         if not re.search(r"(?<!await )\bemit\(", ast.unparse(around[-1])):
             return say("not_emitted", place, **words)
         plain = any(isinstance(each, ast.FunctionDef) for each in around)
@@ -230,11 +229,11 @@ def unsent(run: Run, *kinds: type) -> str:
 
 def refusal(run: Run, place: str) -> str:
     """Return what a refused request was told, and what to do."""
-    told = say("body", "", body=run.body[:150] or "nothing")
+    told = say("body", body=run.body[:150] or "nothing")
     with suppress(ValueError, LookupError, TypeError):
         first = json.loads(run.body)["detail"][0]
         field = ".".join(map(str, first["loc"][1:]))
-        told = say("invalid", "", field=field, reason=first["msg"])
+        told = say("invalid", field=field, reason=first["msg"])
     return say("refused", place, request=run.request, status=run.status, refusal=told)
 
 
@@ -302,9 +301,8 @@ def name(listener: Any) -> str:
 
 def report(app: Probe) -> None:
     for id_, found in marks(app):
-        if not isinstance(found, Verdict):
-            found = Verdict("wrong" if found else "not yet", found or "")
-        app.note(id=id_, state=found.state, sentence=found.sentence)
+        wrong = Verdict("wrong" if found else "not yet", str(found or ""))
+        app.note(id=id_, **(found if isinstance(found, Verdict) else wrong)._asdict())
 
 
 if __name__ == "__main__":

@@ -45,8 +45,6 @@ class Step:
 
 @dataclass
 class Run:
-    """What one request did."""
-
     request: str
     endpoint: Any = None
     status: int = 500
@@ -54,7 +52,7 @@ class Run:
     error: BaseException | None = None
     printed: str = ""
     steps: list[Step] = field(default_factory=list)
-    made: list[tuple[Any, str, int]] = field(default_factory=list)  # events, each with its place
+    made: list[tuple[Any, str]] = field(default_factory=list)  # events, each with its place
 
     def failures(self) -> list[Step]:
         return [step for step in self.steps if step.error]
@@ -66,10 +64,7 @@ class Run:
 
 
 class Probe(TextIOBase):
-    """The learner's app, started, with this around its listeners and in place of sys.stdout.
-
-    It takes the process for itself: only its notes are written, a line of JSON each.
-    """
+    """The learner's app, watched in a process of its own, which writes notes as JSON and no more."""
 
     def __init__(self) -> None:
         self.told = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -129,16 +124,15 @@ class Probe(TextIOBase):
 
         def __init__(event: Any, *args: Any, **data: Any) -> None:
             make(event, *args, **data)
-            self.run.made.append((event, *feedback.caller(sys._getframe(1))))
+            self.run.made.append((event, feedback.caller(sys._getframe(1))))
 
         __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
         self.events.Event.__init__ = __init__
 
     def emitted(self, event: Any) -> None:
-        made = [(file, line) for made, file, line in self.run.made if made is event]
-        places = [at for at in (feedback.caller(sys._getframe()), *made) if at[0]]
-        file, line = next(iter(places), ("", 0))
-        self.run.steps.append(Step(event, f"{file}, line {line}", self.now.get()))
+        made = [place for each, place in self.run.made if each is event]
+        place = next(filter(None, (feedback.caller(sys._getframe()), *made)), "")
+        self.run.steps.append(Step(event, place, self.now.get()))
 
     async def dispatch(self, call_next: Any, listener: Any, event: Any) -> Any:
         step = next(step for step in reversed(self.run.steps) if step.event is event)
@@ -236,9 +230,8 @@ class Probe(TextIOBase):
             while coroutine is not None:
                 frames.insert(0, getattr(coroutine, "cr_frame", None))
                 coroutine = getattr(coroutine, "cr_await", None)
-        found = map(feedback.caller, frames)
-        places = [f"{file}, line {line}" for file, line in found if file not in ("", "app/main.py")]
-        place = places[0] if places else ""
+        places = [place for place in map(feedback.caller, frames) if "app/main.py" not in place]
+        place = next(filter(None, places), "")
         self.note(stuck=feedback.say("hangs", place, request=self.run.request))
         os._exit(1)
 
@@ -248,11 +241,9 @@ class Probe(TextIOBase):
         return [step for step in orders if step.event is orders[0].event]
 
     def own_events(self) -> list[Any]:
-        """Return the event classes that the learner added."""
         given = [getattr(self.events, name, None) for name in GIVEN_EVENTS]
         found = [each for each in sample.below(self.events.Event) if each not in given]
         return [each for each in found if each.__module__.startswith("app.")]
 
     def own_steps(self, run: Run) -> list[Step]:
-        """Return the steps of these."""
         return [step for step in run.steps if type(step.event) in self.own_events()]

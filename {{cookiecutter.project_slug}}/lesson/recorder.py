@@ -14,7 +14,9 @@ from contextlib import ExitStack, contextmanager, redirect_stdout, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+# % if cookiecutter.broker != "none"
 from functools import lru_cache
+# % endif
 from operator import itemgetter
 from pathlib import Path
 from time import perf_counter
@@ -46,12 +48,11 @@ ROWS: dict[type, tuple[int, str, str]] = {
     Shutdown: (3, "App shuts down", "App stops"),
 }
 # What browsers request on their own: nobody's event.
-BY_ITSELF = re.compile(
-    r"/(favicon\.ico|apple-touch-icon.*\.png|\.well-known/.*|robots\.txt|browserconfig\.xml"
-    r"|(site\.web)?manifest(\.json)?)"
-)
+ICONS = r"favicon\.ico|apple-touch-icon.*\.png|browserconfig\.xml"
+BY_ITSELF = re.compile(rf"/({ICONS}|\.well-known/.*|robots\.txt|(site\.web)?manifest(\.json)?)")
 
 Row = dict[str, Any]  # a step that has ended, as JSON
+log = logging.getLogger(__name__)
 shorten = reprlib.Repr()
 shorten.maxstring = shorten.maxother = LONG
 
@@ -86,7 +87,6 @@ class Step:
     _printed: str = ""
     _returned: str | None = None
     _error: BaseException | None = None
-    _if_it_fails: str = ""  # what comes next then
     _emits: tuple[str, ...] = ()
     _ended: bool = False
 
@@ -98,7 +98,6 @@ class Step:
         if self._error is not None:
             error, self.failed = format_exception_only(self._error)[0].strip(), True
             self.handler_output = f"Fails: {_cut(error)}"
-            self.next_action = self._if_it_fails or self.next_action
         elif returned is not None:
             output = f"Prints {printed!r}" if printed else f"Returns {returned or 'nothing'}"
             more = printed and returned not in ("", repr(printed))
@@ -107,7 +106,6 @@ class Step:
             self.next_action = f"Emits {', '.join(self._emits)}"
 
     def row(self) -> Row:
-        """Return the step as JSON."""
         return {name: value for name, value in vars(self).items() if name[0] != "_"}
 
 
@@ -145,7 +143,7 @@ class Recorder(bus.Middleware):
         self.running: dict[int, Step] = {}
         self._sequence = itertools.count(1)
         self._rows: list[Row] = []  # what the run's file has
-        self._earlier: list[Row] = []
+        self._earlier: list[Row] = []  # the last run's
         self._file: BinaryIO | None = None
 
     @contextmanager
@@ -154,7 +152,7 @@ class Recorder(bus.Middleware):
         self.loop = asyncio.get_running_loop()
         files = sorted(self.folder.glob("*.jsonl"))
         with suppress(OSError):  # on Windows another process may have one open; next time, then
-            self._earlier = _read(files[-1], files[-1].stat().st_mtime) if files else []
+            self._earlier = _read(files[-1]) if files else []
             for file in files[:-RUNS]:
                 file.unlink()
         with self, redirect_stdout(_Stdout(sys.stdout)), ExitStack() as stack:
@@ -169,8 +167,7 @@ class Recorder(bus.Middleware):
         try:
             yield
         except OSError as error:  # the disk is full, or not ours
-            logger = logging.getLogger(__name__)
-            logger.warning("Cannot keep the steps of this run: %s", error)
+            log.warning("Cannot keep the steps of this run: %s", error)
             self._file = None
 
     def kept(self) -> list[Row]:
@@ -179,7 +176,6 @@ class Recorder(bus.Middleware):
         return sorted([*last.values(), *self._rows[-RECENT:]], key=itemgetter("sequence"))
 
     def steps(self) -> list[Row]:
-        """Return the steps of the last run and of this one, oldest first."""
         return self._earlier + self.kept()
 
     # % if cookiecutter.broker != "none"
@@ -190,7 +186,7 @@ class Recorder(bus.Middleware):
             with suppress(OSError):  # it's gone: another process has started and tidied up
                 written = file.stat().st_mtime
                 if file.stem != self.run and (all_runs or written >= self.began.timestamp()):
-                    rows += _read(file, written)
+                    rows += _read_once(file, written)
         return rows
 
     # % endif
@@ -232,32 +228,30 @@ class Recorder(bus.Middleware):
             self._end(self._begin(event))
 
     async def dispatch(self, call_next: bus.CallNext, listener: bus.Listener, event: Event) -> Any:
-        """Record one call of a listener."""
         now = self._begin(event)
         now.listener = bus.name_of(listener)
-        called = getattr(listener, "__name__", type(listener).__name__)
-        now.listener_action = f"{called} listener triggered"
+        now.listener_action = f"{now.listener.rpartition('.')[2]} listener triggered"
         # % if cookiecutter.broker != "none"
         now.attempt = attempt_of(event)
         # % endif
-        now._if_it_fails = "The other listeners still run, then emit raises"
+        if_it_fails = "The other listeners still run, then emit raises"
         # % if cookiecutter.broker != "none"
         if published(event):
-            now._if_it_fails = "The broker delivers it again, or it becomes a dead letter"
+            if_it_fails = "The broker delivers it again, or it becomes a dead letter"
         # % endif
-        with self._inside(now):
+        with self._inside(now, if_it_fails):
             output = await call_next(event)
             now._returned = "" if output is None else shorten.repr(output)
             now.value = _cut(output) if isinstance(output, str) else now._returned or None
             return output
 
     @contextmanager
-    def _inside(self, now: Step) -> Iterator[None]:
+    def _inside(self, now: Step, if_it_fails: str = "") -> Iterator[None]:
         token = _now.set(now)
         try:
             yield
         except BaseException as error:
-            now._error = error
+            now._error, now.next_action = error, if_it_fails or now.next_action
             raise
         finally:
             _now.reset(token)
@@ -288,11 +282,11 @@ class Recorder(bus.Middleware):
         rows = [now.row()]
         self._rows += rows
         self.ended += 1
-        if is_long := len(self._rows) > LINES:
-            rows = self._rows = self.kept()
         with self._warned():
-            if self._file and is_long:
-                self._file.truncate(self._file.seek(0))
+            if len(self._rows) > LINES:
+                rows = self._rows = self.kept()
+                if self._file:
+                    self._file.truncate(self._file.seek(0))
             if self._file:  # at once, so that kill -9 loses none that ended
                 self._file.write("".join(f"{json.dumps(row)}\n" for row in rows).encode())
         self.tell()
@@ -336,9 +330,8 @@ def _fields(event: Event) -> tuple[str, dict[str, Any] | None]:
     return _cut(line, 2 * LONG), fields if length <= 10 * LONG else None
 
 
-@lru_cache(maxsize=RUNS)
-def _read(file: Path, written: float) -> list[Row]:
-    """Return the steps in a run's file, oldest first; `written` says when it changed last."""
+def _read(file: Path) -> list[Row]:
+    """Return the last steps in a run's file, oldest first."""
     rows = []
     for line in file.read_text("utf-8", errors="replace").splitlines():
         with suppress(ValueError):  # torn, as the last line is after kill -9 or on a full disk
@@ -347,6 +340,14 @@ def _read(file: Path, written: float) -> list[Row]:
     return sorted(whole, key=itemgetter("sequence"))[-RECENT:]
 
 
+# % if cookiecutter.broker != "none"
+@lru_cache(maxsize=RUNS)
+def _read_once(file: Path, written: float) -> list[Row]:
+    """Read a file again only if it was `written` since."""
+    return _read(file)
+
+
+# % endif
 def _cut(text: str, length: int = LONG) -> str:
     """Return the start of `text`, in a form that can be encoded."""
     return text[:length].encode("utf-8", "replace").decode()

@@ -9,15 +9,8 @@ from urllib.parse import quote
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 
-TEXTS = {
-    "uuid": "6f2c1a4e-8d3b-4c55-9a17-0b1e2d3c4f5a",
-    "date-time": "2030-01-31T12:00:00Z",
-    "date": "2030-01-31",
-    "time": "12:00:00",
-    "duration": "PT1H",
-    "email": "learner@example.com",
-    "uri": "https://example.com/",
-}
+from lesson.feedback import FEEDBACK
+
 Known = Mapping[str, Any]  # what earlier answers said, such as {"order_id": "6f2c..."}
 
 
@@ -38,10 +31,7 @@ def routes_of(app: FastAPI) -> dict[str, tuple[Any, Any]]:
 
 
 def request(path: str, operation: Any, document: Any, known: Known) -> dict[str, Any]:
-    """Return `url`, `params`, `headers`, `cookies` and, if the route wants a body, `json`.
-
-    A parameter or a field that has the name of something `known` gets that value.
-    """
+    """Return what TestClient.request takes; what's named like something `known` gets its value."""
     made: dict[str, Any] = {"url": path, "params": {}, "headers": {}, "cookies": {}}
     places = {"query": "params", "header": "headers", "cookie": "cookies"}
     for parameter in operation.get("parameters", []):
@@ -63,12 +53,9 @@ def value(schema: Any, document: Any, known: Known = MappingProxyType({})) -> An
     if "$ref" in schema:
         model = schema["$ref"].rpartition("/")[2]
         return value(document["components"]["schemas"][model], document, known)
-    for key in ("const", "example", "default"):
+    for key in ("const", "example", "default", "examples", "enum"):
         if key in schema:
-            return schema[key]
-    for key in ("examples", "enum"):
-        if schema.get(key):
-            return schema[key][0]
+            return schema[key][0] if key in ("examples", "enum") else schema[key]
     for key in ("anyOf", "oneOf", "allOf"):
         if key in schema:
             return value(schema[key][0], document, known)
@@ -78,9 +65,8 @@ def value(schema: Any, document: Any, known: Known = MappingProxyType({})) -> An
             made = {name: value(fields[name], document, known) for name in required}
             return made | {name: known[name] for name in required if name in known}
         case "array":
-            if "prefixItems" in schema:
-                return [value(each, document, known) for each in schema["prefixItems"]]
-            return [value(schema.get("items", {}), document, known)] * schema.get("minItems", 1)
+            alike = [schema.get("items", {})] * schema.get("minItems", 1)
+            return [value(each, document, known) for each in schema.get("prefixItems", alike)]
         case "integer" | "number":
             above = schema.get("exclusiveMinimum", 0) + schema.get("multipleOf", 1)
             least = schema.get("minimum", above)
@@ -89,7 +75,7 @@ def value(schema: Any, document: Any, known: Known = MappingProxyType({})) -> An
             return True if kind == "boolean" else None
     if "pattern" in schema:
         return matching(_parser.parse(schema["pattern"]))
-    text = TEXTS.get(schema.get("format", ""), "tea")
+    text = FEEDBACK["formats"].get(schema.get("format"), "tea")
     text += "a" * (schema.get("minLength", 0) - len(text))
     return text[: schema.get("maxLength", len(text))]
 

@@ -9,16 +9,15 @@ const calm = matchMedia("(prefers-reduced-motion: reduce)");
 const at = (path) => new URL(path.replace(/^\/+/, ""), new URL(".", location.href)); // a proxy may add a path
 
 let about = { events: [], routes: [], rows: [], questions: [], predictions: [], problem: "" };
-let steps = []; // of the run before this one, and of this one, oldest first
-let now = { run: "", state: "", calls: {}, running: [] };
+let now = { run: "", state: "", calls: {}, running: [], steps: [] }; // steps: also the last run's, oldest first
 let [connection, told] = ["connecting", "connecting"]; // then: live, stopped, closing, lost, killed, away, ...
 let [refusal, cameBack, paused] = ["", false, false];
 let [waiting, unsaid] = [[], []]; // steps that came while paused; that a screen reader hasn't been told of
 
 const key = (step) => `${step.run} ${step.sequence}`;
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
-const mine = () => steps.filter((step) => step.run === now.run);
-const shutdowns = () => steps.filter((step) => step.run !== now.run && step.type === "Shutdown"); // of the last run
+const mine = () => now.steps.filter((step) => step.run === now.run);
+const shutdowns = () => now.steps.filter((step) => step.run !== now.run && step.type === "Shutdown");
 const ends = (step) => Date.parse(step.time) + step.duration * 1000;
 const quiet = () => Date.now() - Math.max(Date.parse(now.began), ...mine().map(ends)); // ms
 const say = (text) => { $("#announce").textContent = text; };
@@ -58,13 +57,11 @@ async function askWhy() {
 }
 
 async function receive(news, first) {
-  const known = new Set(steps.map(key));
+  const known = new Set(now.steps.map(key));
   const added = now.run ? news.steps.filter((step) => !known.has(key(step))) : [];
   if (first) cameBack = Boolean(now.run) && now.run !== news.run;
-  [now, steps] = [news, news.steps];
-  connection = "live";
-  waiting.push(...added);
-  unsaid.push(...added);
+  [now, connection] = [news, "live"];
+  for (const list of [waiting, unsaid]) list.push(...added);
   show();
   if (first) await refresh();
 }
@@ -176,7 +173,7 @@ function showTracker() {
 function showLog() {
   const box = $("#steps .scroll");
   const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
-  const shown = steps.slice(-SHOWN);
+  const shown = now.steps.slice(-SHOWN);
   fill($("#log"), shown.flatMap((step, index) => {
     if (step.run === shown[index - 1]?.run) return [logRow(step)];
     return [`${step.run === now.run ? "This run" : "The last run"}: ${process(step.run)}`, logRow(step)];
@@ -187,7 +184,7 @@ function showLog() {
 function logRow(step) {
   let [event, ...rest] = cells(step);
   if (step.cause) event.push(small(`caused by no. ${step.cause}`));
-  const cause = (of) => steps.find((other) => other.run === of.run && other.sequence === of.cause);
+  const cause = (of) => now.steps.find((other) => other.run === of.run && other.sequence === of.cause);
   for (let up = cause(step), depth = 0; up && depth < 3; up = cause(up), depth++) {
     event = el("div", { class: "caused" }, ...[event].flat());
   }
@@ -229,13 +226,10 @@ async function play(added) {
       emits ? step.next_action : null, emits ? "Continues" : `Ends: ${step.next_action}`];
     for (const box of boxes) { box.className = ""; put(box.lastChild, ""); }
     for (const [index, box] of boxes.entries()) {
-      if (index) boxes[index - 1].ariaCurrent = null;
-      box.ariaCurrent = "step";
       box.className = says[index] ? "lit" : "skipped";
       put(box.lastChild, says[index] ?? "not this time");
       if (!calm.matches && says[index]) await pause(queue.length ? 120 : 320);
     }
-    boxes.at(-1).ariaCurrent = null;
   }
   playing = false;
 }
@@ -342,7 +336,7 @@ function ask(question) {
   const [verdict, result] = [el("p"), el("p", { class: "result" })];
   const number = about.questions.filter((each) => !each.after).indexOf(question) + 1;
   const choices = question.choices.map(({ letter, text }) => el("label", { class: "choice" },
-    el("input", { type: "radio", name: question.id, value: letter, checked: letter === question.answer }),
+    el("input", { type: "radio", name: question.id, value: letter, checked: letter === question.answer.toUpperCase() }),
     el("span", {}, el("b", { text: letter }), " ", text)));
   const legend = el("legend", {}, el("b", { text: number ? `Question ${number}` : "Because" }), " ", question.text);
   const program = question.code ? [el("pre", { text: question.code.trim() })] : [];
