@@ -13,6 +13,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 from support.brokers import Broker, StartBroker, running
 from support.processes import Server, StartServer
@@ -126,8 +127,6 @@ def browser() -> Iterator[Any]:
     names = ("chromium", "chromium-browser", "google-chrome")
     if (chromium := next(filter(None, map(shutil.which, names)), None)) is None:
         pytest.skip("chromium is not installed; on Debian: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
     with (
         sync_playwright() as playwright,
         playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"]) as browser,

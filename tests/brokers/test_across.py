@@ -3,17 +3,15 @@
 import re
 import signal
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from playwright.sync_api import Browser
 
 from support.brokers import StartBroker
 from support.pages import audit, shows
 from support.processes import Server, StartServer
 from support.projects import Bake
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.brokers
 
@@ -76,7 +74,7 @@ def test_without_a_broker_there_is_nothing_to_show(instance: Callable[..., Serve
 @pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [320, 1280])
-def test_the_page(two: list[Server], browser: "Browser", scheme: Any, width: int) -> None:
+def test_the_page(two: list[Server], browser: Browser, scheme: Any, width: int) -> None:
     look: Any = {"color_scheme": scheme, "reduced_motion": "reduce"}
     pages = [browser.new_page(**look, viewport={"width": width, "height": 900}) for _ in two]
     for page, own in zip(pages, two, strict=True):

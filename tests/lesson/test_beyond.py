@@ -6,19 +6,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import pairwise
-from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
+from playwright.sync_api import Browser
 
 from support.cases import cases
 from support.days import ORDERS, WITH_WHEEL, Day
 from support.pages import audit
 from support.processes import succeed, until
 from support.projects import Bake, Project
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
 
 IN_CONTAINERS = ("rabbitmq", "redis", "kafka")
 LEARNERS = cases(__file__, "receipts")
@@ -144,7 +141,7 @@ STEPS = (share, kill, twice, fails, away, overtake, between)
 @pytest.mark.brokers
 @pytest.mark.browser
 @pytest.mark.skipif(sys.platform == "win32", reason="it sends signals")
-def test_the_whole_day(browser: "Browser", day: Day) -> None:
+def test_the_whole_day(browser: Browser, day: Day) -> None:
     day.page = browser.new_page(reduced_motion="reduce")
     day.page.goto(f"{day.instances[0].url}/lesson")
     for number, step in enumerate(STEPS, 1):

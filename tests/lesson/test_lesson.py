@@ -1,6 +1,5 @@
 """The lesson: what each answer to `lesson` brings, and what the exercises say to each attempt."""
 
-import os
 import re
 import shutil
 import signal
@@ -13,7 +12,7 @@ import pytest
 import yaml
 
 from support.cases import cases
-from support.processes import Server, StartServer, run_alone
+from support.processes import Server, StartServer, run
 from support.projects import Bake, Project
 from support.template import CHOICES
 
@@ -130,20 +129,15 @@ def test_the_workflow_shows_the_check_in_its_summary(student: Project, tmp_path:
     script = step["run"].replace("uv run python", f'"{student.python}"')
     summary = tmp_path / "summary.md"
     student.edit("answers.toml", 'q1 = ""', 'q1 = "<b> | C"')
-
     assert step["shell"] == "bash"  # with pipefail
-    command = ("bash", "-eo", "pipefail", "-c")
-    variables = {"PATH": os.environ["PATH"], "GITHUB_STEP_SUMMARY": str(summary)}
-    variables["PYTHONIOENCODING"] = "utf-8"
+    variables = {"PYTHONIOENCODING": "utf-8", "GITHUB_STEP_SUMMARY": str(summary)}
     for options, status in (("", 0), (" --grade", 1)):
         summary.write_text("before\n", encoding="utf-8")
         script = script.replace("lesson check |", f"lesson check{options} |")
-        done = run_alone(*command, script, cwd=student.path, **variables)
-
+        done = run("bash", "-eo", "pipefail", "-c", script, cwd=student.path, **variables)
         assert done.returncode == status, done.stderr
         shown = r"before\n```text\n.*\[✗\] q1 .*\n      Wrong: <B> \| C isn't.* of 18 done\..*"
         assert re.fullmatch(shown, summary.read_text(encoding="utf-8"), re.S)
-        assert "[✗] q1 " in done.stdout
 
 
 LOOPS = """

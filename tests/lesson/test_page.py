@@ -9,21 +9,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
+from playwright.sync_api import Browser, Page
 
 from support.cases import cases
 from support.pages import audit, row, shows
 from support.processes import Server, StartServer
 from support.projects import Bake, Project
 
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
-
 pytestmark = pytest.mark.browser
 
-Opened = Callable[..., "Page"]
+Opened = Callable[..., Page]
 THIRD = "#rows tbody tr:nth-child(3)"
 SHUTDOWNS = cases(__file__, "shutdowns")
 
@@ -48,12 +46,12 @@ def dev(project: Project, server: StartServer) -> Server:
 
 
 @pytest.fixture
-def opened(browser: "Browser") -> Iterator[Opened]:
+def opened(browser: Browser) -> Iterator[Opened]:
     """Opens the page of a server; after the test, no page may have had an error of script."""
     errors: list[str] = []
     with ExitStack() as stack:
 
-        def open_page(server: Server, **options: Any) -> "Page":
+        def open_page(server: Server, **options: Any) -> Page:
             page = browser.new_page(**{"reduced_motion": "reduce"} | options)
             stack.callback(page.close)
             page.on("pageerror", lambda error: errors.append(str(error)))

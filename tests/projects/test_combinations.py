@@ -14,7 +14,6 @@ from support.projects import EXERCISES, Bake, Project
 from support.template import ALL, CHOICES, PAIRWISE, Answers, commit
 
 FILES = cases(__file__, "files")
-PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 TEST = ("uv", "run", "--no-active", "pytest", "-q")
 PYENV = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv") / "versions"
 
@@ -109,8 +108,7 @@ def test_on_every_python_that_is_here(bake: Bake, tmp_path: Path) -> None:
     """Those of this machine that uv finds, and pyenv's; the workflows run all of them."""
     here = {"PATH": os.pathsep.join([os.environ["PATH"], *map(str, PYENV.glob("*/bin"))])}
     listed = succeed("uv", "python", "list", "--only-installed", cwd=tmp_path, **here)
-    assert "cpython-3." in listed
-    for version in [each for each in PYTHONS if f"cpython-{each}." in listed]:
+    for version in set(re.findall(r"cpython-(3\.1[1-4])\.", listed)) or pytest.fail(listed):
         chosen = here | {"UV_PYTHON": version, "UV_PYTHON_DOWNLOADS": "never"}
         assert " passed" in succeed(*TEST, cwd=bake(lesson="solution").path, **chosen), version
 

@@ -1,1 +1,0 @@
-"""What the tests share; no test imports another test."""
