@@ -67,8 +67,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the defaults and replays of whoever runs the tests apart from the tests."""
     config = tmp_path_factory.mktemp("home") / "cookiecutter.yaml"
     folders = {name: str(config.with_name(name)) for name in ("replay_dir", "cookiecutters_dir")}
-    lines = [f"{name}: {json.dumps(folder)}\n" for name, folder in folders.items()]
-    config.write_text("".join(lines), encoding="utf-8")
+    config.write_text("".join(f"{key}: {json.dumps(at)}\n" for key, at in folders.items()), "utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COOKIECUTTER_CONFIG", str(config))
         patch.delenv("VIRTUAL_ENV", raising=False)  # a generated project has its own
