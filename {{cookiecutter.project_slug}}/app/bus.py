@@ -6,7 +6,6 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from functools import cache, partial
-from itertools import count
 from typing import Any, TypeVar
 
 from anyio import CapacityLimiter, to_thread
@@ -92,18 +91,19 @@ async def emit(event: Event) -> list[Any]:
     # % endif
     outputs: list[Any] = []
     failures: tuple[Exception, ...] = ()
-    outer, link = _chain.get(), (event_type, outputs)
-    chain = (*outer, link) if outer else (count(), link)
+    outer = _chain.get()
+    chain = (*outer, event_type, outputs) if outer else ([], event_type, outputs)
     if outer and (circle := _circle(chain, after=50)):
         raise EndlessChain(circle)
     token = _chain.set(chain)
     try:
-        for listener, call in calls:
+        for call in calls:
             try:
                 outputs.append(await call(event))
             except BaseException as error:
                 if ending := _what_ends_emit(error):
                     raise ending.with_traceback(None) from None  # one round is enough to read
+                listener = listeners(event_type)[len(outputs)]
                 log.exception("%s failed on %s", name_of(listener), event_type.__name__)
                 outputs.append(None)
                 failures += (error if isinstance(error, Exception) else RuntimeError(repr(error)),)
@@ -137,10 +137,10 @@ def name_of(listener: Listener) -> str:
 
 
 @cache
-def _calls(event_type: type[Event]) -> list[tuple[Listener, CallNext]]:
+def _calls(event_type: type[Event]) -> list[CallNext]:
     if not issubclass(event_type, Event):
         raise TypeError("emit takes an event, with its brackets: emit(Startup()), for example.")
-    return [(listener, caller(listener)) for listener in listeners(event_type)]
+    return [caller(listener) for listener in listeners(event_type)]
 
 
 async def _call_in_thread(listener: Listener, event: Event) -> Any:
@@ -151,14 +151,16 @@ async def _call_in_thread(listener: Listener, event: Event) -> Any:
 
 def _circle(chain: Any, after: int = 0) -> str:
     """Return the last round of a chain that repeats an event and has more than `after` links."""
-    repeats, *links = chain  # a link: the type of an event, and what its listeners returned so far
-    types = [event_type for event_type, _ in links]
-    if types.count(types[-1]) == 1 or (len(links) <= after and next(repeats) < 1000):
-        return ""  # the repeats of all branches are counted together
+    repeats, types, outputs = chain[0], chain[1::2], chain[2::2]  # outputs: so far, of each event
+    if types.count(types[-1]) == 1:
+        return ""
+    repeats.append(types[-1])  # counted in all branches together
+    if len(types) <= after and len(repeats) < 1000:
+        return ""
     start = next(each for each in types if types.count(each) > 1)
     *_, begin, end = (at for at, each in enumerate(types) if each is start)
-    running = [each for link in links[begin:end] for each in listeners(link[0])[len(link[1]) :][:1]]
-    names = ", ".join(name_of(listener).split(".")[-1] for listener in running)
+    running = [listeners(types[at])[len(outputs[at]) :][:1] for at in range(begin, end)]
+    names = ", ".join(name_of(listener).split(".")[-1] for each in running for listener in each)
     arrows = " -> ".join(event_type.__name__ for event_type in types[begin : end + 1])
     return f"{arrows} ({names}): these listeners trigger each other."
 
