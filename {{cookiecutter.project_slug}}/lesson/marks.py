@@ -18,7 +18,6 @@ from lesson.feedback import explain, is_circle, say, where
 from lesson.probe import Probe, Run, Step
 
 Mark = str | Verdict | None  # a sentence that says what's wrong, a verdict, or not begun
-CATCHES = (ast.Try, ast.TryStar, ast.With)
 SHOP = ("app.handlers.orders", "app.handlers.stock")
 
 
@@ -56,7 +55,8 @@ def why_no_order(app: Probe, run: Run) -> str:
     if run.error and (is_circle(run.error) or not run.failures()):
         return explain(run.error, run.steps[-1].place if run.steps else place)
     if run.status != 201 and not run.failures():
-        return refusal(run, place)
+        placed = app.placed(run) and run.status < 300
+        return say("not_201", place, status=run.status) if placed else refusal(run, place)
     if app.placed(run):
         return ""
     return unsent(run, app.events.OrderPlaced) or say("no_order", place, who=name(run.endpoint))
@@ -90,19 +90,19 @@ def chain(app: Probe, two: Run, nine: Run, ten: Run, more: Run, receipt: Any) ->
     if new := [step for step in ten.failures() if step.listener not in known]:
         return explain(new[0].error, where(new[0].listener))
     if followers and not heard:
-        return unheard(app, followers[0])
+        return unheard(app, type(followers[0].event), followers[0].place)
     quantity = 9 if early else 25 if followers else 10
     if early or bool(followers) != bool(late):
         first = (early + followers + late)[0]
-        does = f"emits {first.kind} too" if early else f"doesn't emit {first.kind}"
+        does = f"emits {name(first.event)} too" if early else f"doesn't emit {name(first.event)}"
         return say("wrong_number", first.place, quantity=quantity, does=does)
     if heard:
         who = name(heard[0].listener)
-        return Verdict("right", say("chained", event=heard[0].kind, who=who))
+        return Verdict("right", say("chained", event=name(heard[0].event), who=who))
     for step in ten.steps:
         if step.cause or type(step.event) in app.own_events():
             key = "old_event" if step.cause else "route_emits"
-            return say(key, step.place, event=step.kind)
+            return say(key, step.place, event=name(step.event))
     if problem := shadowed(app) or unsent(ten, *app.own_events()):
         return problem
     listened = [event for event, _ in app.bus.registered]
@@ -158,12 +158,12 @@ def own_feature(app: Probe, used: set[type]) -> Mark:
         if failed:
             problems.append(explain(failed[0].error, where(failed[0].listener)))
         elif heard:
-            right = Verdict("right", say("own", request=run.request, event=heard[0].kind))
+            right = Verdict("right", say("own", request=run.request, event=name(heard[0].event)))
             return row_problem(rows, heard, run) or right
         elif run.error:
             problems.append(explain(run.error, place))
         elif new:
-            problems.append(unheard(app, new[0]))
+            problems.append(unheard(app, type(new[0].event), new[0].place))
         elif missed := shadowed(app) or unsent(run, app.events.Event):
             problems.append(missed)
         elif run.request.startswith("GET ") and not run.steps:
@@ -171,7 +171,7 @@ def own_feature(app: Probe, used: set[type]) -> Mark:
         elif run.status >= 400:
             problems.append(refusal(run, place))
         elif run.steps:
-            problems.append(say("old_event", run.steps[0].place, event=run.steps[0].kind))
+            problems.append(say("old_event", run.steps[0].place, event=name(run.steps[0].event)))
         else:
             problems.append(say("no_event", place, who=who))
     if problem := next(iter(problems), left_out(app)):
@@ -200,32 +200,26 @@ def row_problem(rows: list[course.Row], heard: list[Step], run: Run) -> str:
         if line.startswith("|") and named.search(line):
             return say("row_outside", f"TUTORIAL.md, line {number}")
     last = course.given_rows()[-1].line
-    return say("row_missing", f"TUTORIAL.md, line {last}", event=heard[0].kind, who=who)
+    return say("row_missing", f"TUTORIAL.md, line {last}", event=name(heard[0].event), who=who)
 
 
-def unheard(app: Probe, step: Step) -> str:
-    """Return what to do about an event that nobody hears."""
+def unheard(app: Probe, event_type: type, emitted: str = "") -> str:
+    """Return what to do about an event, `emitted` at a place, that nobody hears."""
     for other, listener in app.bus.registered:
-        if other is not type(step.event) and other.__name__ == step.kind:
-            return say("another_class", where(other), who=name(listener), event=step.kind)
-    return say("unheard", step.place, event=step.kind)
+        words = {"who": name(listener), "event": other.__name__}
+        if other is not event_type and other.__name__ == event_type.__name__:
+            return say("another_class", where(other), **words)
+        if other is not event_type and event_type in annotations(listener):
+            return say("hears_another", where(listener), **words, wanted=event_type.__name__)
+    return say("unheard", emitted, event=event_type.__name__) if emitted else ""
 
 
 def unsent(run: Run, *kinds: type) -> str:
     """Return the place of an event of these kinds that was made and never emitted."""
     sent = [id(step.event) for step in run.steps]
     for event, place in run.made:
-        if not place or id(event) in sent or not isinstance(event, kinds):
-            continue
-        file, line = place.split(", line ")
-        words = {"event": type(event).__name__}
-        tree = ast.parse((course.ROOT / file).read_bytes())
-        statements = [each for each in ast.walk(tree) if isinstance(each, ast.stmt)]
-        around = [s for s in statements if s.lineno <= int(line) <= (s.end_lineno or 0)]
-        if not re.search(r"(?<!await )\bemit\(", ast.unparse(around[-1])):
-            return say("not_emitted", place, **words)
-        plain = any(isinstance(each, ast.FunctionDef) for each in around)
-        return say("not_awaited", place, where=", in an `async def`" if plain else "", **words)
+        if place and id(event) not in sent and isinstance(event, kinds):
+            return say("unsent", place, event=type(event).__name__)
     return ""
 
 
@@ -244,8 +238,13 @@ def left_out(app: Probe) -> str:
     for module, value, variable in members(app, APIRouter, FastAPI):
         for route in value.routes:
             endpoint = getattr(route, "endpoint", None)
-            if getattr(endpoint, "__module__", "") == module and endpoint not in app.endpoints:
-                return say("left_out", where(endpoint), who=name(endpoint), variable=variable)
+            if getattr(endpoint, "__module__", "") != module or endpoint in app.endpoints:
+                continue
+            requests = [f"{method} {route.path}" for method in getattr(route, "methods", ())]
+            for request in filter(app.routes.get, requests):
+                other = name(app.routes[request][0])
+                return say("taken", where(endpoint), request=request, who=other)
+            return say("left_out", where(endpoint), who=name(endpoint), variable=variable)
     return ""
 
 
@@ -254,22 +253,25 @@ def misplaced(app: Probe) -> str:
     placed = app.events.OrderPlaced
     place_order = getattr(sys.modules.get(SHOP[0]), "place_order", None)
     called = getattr(getattr(place_order, "__code__", None), "co_names", ())
+    registered = {listener: event for event, listener in app.bus.registered}
     for module, function, who in members(app, type(name)):
-        event = {listener: event for event, listener in app.bus.registered}.get(function)
-        if event is placed or function.__module__ != module or function in app.endpoints:
+        if function.__module__ != module or function in app.endpoints:
             continue
-        parameters = inspect.signature(function).parameters.values()
-        wants = placed in [parameter.annotation for parameter in parameters]
-        place, words = where(function), {"who": who, "event": event and event.__name__}
-        if event and event.__name__ == "OrderPlaced":
-            return say("another_class", where(event), **words)
-        if event and (wants or (module in SHOP and event.__name__ in ("Startup", "Shutdown"))):
-            return say("waits_for_another", place, **words)
+        place, takes = where(function), annotations(function)
+        if event := registered.get(function):
+            if module in SHOP and event in (app.events.Startup, app.events.Shutdown):
+                words = {"event": event.__name__, "wanted": "OrderPlaced"}
+                return say("hears_another", place, who=who, **words)
+            continue
         source = re.sub("#.*", "", inspect.getsource(sys.modules[module]))
         unused = len(re.findall(rf"\b{who}\b", source)) == 1
-        if not event and (wants or (module in SHOP and unused and len(parameters) < 2)):
+        if placed in takes or (module in SHOP and unused and len(takes) < 2):
             return say("direct_call" if who in called else "no_order_runs", place, who=who)
-    return ""
+    return unheard(app, placed)
+
+
+def annotations(function: Any) -> list[Any]:
+    return [each.annotation for each in inspect.signature(function).parameters.values()]
 
 
 def shadowed(app: Probe) -> str:
@@ -292,8 +294,8 @@ def catches(function: str) -> str:
     """Return the place where a function of orders.py begins to catch errors; "" if it doesn't."""
     found: Any = getattr(sys.modules.get(SHOP[0]), function, None)
     lines, first = inspect.getsourcelines(found) if hasattr(found, "__code__") else ([], 0)
-    tree = ast.walk(ast.parse("".join(lines)))
-    places = [node.lineno + first - 1 for node in tree if isinstance(node, CATCHES)]
+    tree, kinds = ast.walk(ast.parse("".join(lines))), (ast.Try, ast.TryStar, ast.With)
+    places = [node.lineno + first - 1 for node in tree if isinstance(node, kinds)]
     return f"app/handlers/orders.py, line {places[0]}" if places else ""
 
 

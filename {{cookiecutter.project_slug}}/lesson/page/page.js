@@ -5,7 +5,7 @@ import { $, $$, clock, code, el, fill, mark, output, plural, process, put, short
 const SHOWN = 100; // rows of the log
 const QUIET = 3000; // ms without a step after which the app is called idle
 const KILLED = "no shutdown ran, so there's no row 3";
-const calm = matchMedia("(prefers-reduced-motion: reduce)");
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 const at = (path) => new URL(path.replace(/^\/+/, ""), new URL(".", location.href)); // a proxy may add a path
 
 let about = { events: [], routes: [], rows: [], questions: [], predictions: [], problem: "" };
@@ -15,7 +15,6 @@ let [refusal, cameBack, paused] = ["", false, false];
 let [waiting, unsaid] = [[], []]; // steps that came while paused; that a screen reader hasn't been told of
 
 const key = (step) => `${step.run} ${step.sequence}`;
-const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 const mine = () => now.steps.filter((step) => step.run === now.run);
 const shutdowns = () => now.steps.filter((step) => step.run !== now.run && step.type === "Shutdown");
 const ends = (step) => Date.parse(step.time) + step.duration * 1000;
@@ -83,7 +82,7 @@ function show() {
   if (told !== connection) say(`${name} ${text}`);
   told = connection;
   if (paused) return;
-  play(waiting.splice(0));
+  waiting.splice(0).slice(-1).forEach(showFlow);
   put($("#title"), about.title ?? "");
   const whose = connection === "live" ? "This run:" : "The run that has ended:";
   for (const node of $$("caption .run")) put(node, `${whose} ${process(now.run)}, since ${clock(now.began ?? 0)}.`);
@@ -154,9 +153,7 @@ function showRows() {
 }
 
 // Row 4 is a state and not an event: it holds between events.
-function isIdle() {
-  return connection === "live" && now.state === "running" && !now.running.length && quiet() >= QUIET;
-}
+const isIdle = () => connection === "live" && now.state === "running" && !now.running.length && quiet() >= QUIET;
 
 function showTracker() {
   const shown = [1, 2, 3].map((number) => rowSteps(number).at(-1));
@@ -188,9 +185,8 @@ function logRow(step) {
   for (let up = cause(step), depth = 0; up && depth < 3; up = cause(up), depth++) {
     event = el("div", { class: "caused" }, ...[event].flat());
   }
-  const ms = step.duration * 1000;
   return [[step.step ? `Step ${step.step}` : "New", small(`no. ${step.sequence}`)], event, ...rest,
-    [clock(step.time), small(`${ms.toFixed(ms < 10 ? 1 : 0)} ms`), again(step)]];
+    [clock(step.time), small(`${(step.duration * 1000).toFixed(step.duration < 0.01 ? 1 : 0)} ms`), again(step)]];
 }
 
 function again({ type, event, detail, fields, sequence }) {
@@ -211,27 +207,18 @@ function showListeners() {
   fill($("#who"), [...routes, ...events, ...unheard]);
 }
 
-// The concept flow: each step of the app is played box by box; under load, only the last ones.
-let [queue, playing] = [[], false];
-
-async function play(added) {
-  queue = [...queue, ...added].slice(-4);
-  if (playing) return;
-  playing = true;
-  const boxes = [...$("#boxes").children];
-  for (let step; (step = queue.shift());) {
-    const name = step.listener && short(step.listener);
-    const emits = step.next_action.startsWith("Emits ");
-    const says = [step.event, name ?? step.listener_action, name && `calls ${name}`, name && step.handler_output,
-      emits ? step.next_action : null, emits ? "Continues" : `Ends: ${step.next_action}`];
-    for (const box of boxes) { box.className = ""; put(box.lastChild, ""); }
-    for (const [index, box] of boxes.entries()) {
-      box.className = says[index] ? "lit" : "skipped";
-      put(box.lastChild, says[index] ?? "not this time");
-      if (!calm.matches && says[index]) await pause(queue.length ? 120 : 320);
-    }
+// The concept flow of the last step: its boxes light up one after the other.
+function showFlow(step) {
+  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const name = step.listener && short(step.listener);
+  const emits = step.next_action.startsWith("Emits ");
+  const says = [step.event, name ?? step.listener_action, name && `calls ${name}`, name && step.handler_output,
+    emits ? step.next_action : null, emits ? "Continues" : `Ends: ${step.next_action}`];
+  for (const [index, box] of [...$("#boxes").children].entries()) {
+    box.className = says[index] ? "lit" : "skipped";
+    put(box.lastChild, says[index] ?? "not this time");
+    if (!calm) box.animate({ opacity: [0.2, 1] }, { duration: 300, delay: 300 * index, fill: "backwards" });
   }
-  playing = false;
 }
 
 setInterval(() => { // in batches, so that a screen reader can follow
