@@ -29,8 +29,7 @@ class Item(NamedTuple):
     @property
     def remark(self) -> str:
         state = "Hint" if self.verdict.state == "not yet" else self.verdict.state.capitalize()
-        sentence = self.verdict.sentence
-        return sentence if self.part == "Predict" else f"{state}: {sentence}"
+        return ("" if self.part == "Predict" else f"{state}: ") + self.verdict.sentence
 
     def show(self) -> None:
         wanted = "".join(marks[0] for marks in MARKS.values())

@@ -82,15 +82,16 @@ class Question(Exercise):
     choices: list[Choice] = Field(min_length=2, max_length=26)
     look_up: Hidden[LookUp | None] = None
     code: str = ""
-    because: "Hidden[Question | None]" = None
     after: str | None = None
     answer: str = ""
     verdict: dict[str, str] | None = None
 
     @property
     def right(self) -> str:
-        """The letter of the right choice. Runs `code`, if there is any, in its own process."""
+        """The letter of the right choice; "" if `code`, which is run to find it, doesn't run."""
         output = printed(self.code) if self.code else ""
+        if output is None:
+            return ""
         right = [each.letter for each in self.choices if each.right or each.prints == output]
         if len(right) != 1:
             raise LessonError(f"quiz.toml, {self.id}: {len(right)} choices say {output!r}.")
@@ -179,21 +180,20 @@ def questions(path: Path = QUIZ, rows: list[dict[str, str]] | None = None) -> li
     """Return the questions, looked up in `rows`; raise LessonError for one without one answer."""
     asked: list[Question] = []
     for question in blocks("question", Question, path):
-        if question.id in [each.id for each in asked]:
-            raise LessonError(f"quiz.toml: two questions have the id {question.id}; rename one.")
+        ids = [None, *(each.id for each in asked)]
+        if question.id in ids or question.after not in ids:
+            what = "its id must be new, and its `after` the id of a question before it"
+            raise LessonError(f"quiz.toml, {question.id}: {what}.")
         if question.look_up:
             cell = _look_up(question.look_up, question.id, rows)
             for choice in question.choices:
                 choice.right = choice.cell == cell
-        if because := question.because:
-            because.id, because.after = f"{question.id}_because", question.id
-        for each in filter(None, (question, because)):
-            right = sum(choice.right for choice in each.choices)
-            if not each.code and right != 1:
-                raise LessonError(f"quiz.toml, {each.id}: {right} choices are right; it takes one.")
-            for letter, choice in zip(ascii_uppercase, each.choices, strict=False):
-                choice.letter = letter
-            asked.append(each)
+        right = sum(choice.right for choice in question.choices)
+        if not question.code and right != 1:
+            raise LessonError(f"quiz.toml, {question.id}: {right} choices are right; it takes one.")
+        for letter, choice in zip(ascii_uppercase, question.choices, strict=False):
+            choice.letter = letter
+        asked.append(question)
     return asked
 
 
@@ -210,6 +210,8 @@ def mark(question: Question, letter: str | None) -> Verdict:
     whys = {choice.letter: choice.why for choice in question.choices}
     if not letter:
         return Verdict("not yet", question.hint)
+    if letter in whys and not question.right:
+        return Verdict("not yet", "The quiz can't run its code right now; fix app/ first.")
     if letter in whys:
         return Verdict("right" if letter == question.right else "wrong", whys[letter])
     known = ", ".join(whys)
@@ -217,14 +219,14 @@ def mark(question: Question, letter: str | None) -> Verdict:
 
 
 @cache
-def printed(code: str) -> str:
-    """Return what `code` prints in a Python of its own; raise LessonError if it can't run."""
+def printed(code: str) -> str | None:
+    """Return what `code` prints in a Python of its own; None if it can't run."""
     command = [sys.executable, "-E", "-X", "utf8", "-W", "ignore", "-c", code]
     how: Any = {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "timeout": 20}
     try:
         return str(subprocess.check_output(command, cwd=ROOT, encoding="utf-8", **how))
     except subprocess.SubprocessError:
-        raise LessonError("The quiz can't run its code right now; fix app/ first.") from None
+        return None
 
 
 def blocks(kind: str, model: type[Model], path: Path = QUIZ) -> Iterator[Model]:

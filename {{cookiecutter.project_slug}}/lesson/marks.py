@@ -1,6 +1,5 @@
 """How far each exercise is, judged by what the app does: lesson.exercises runs this."""
 
-import ast
 import inspect
 import json
 import os
@@ -13,12 +12,13 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 
 from lesson import course
-from lesson.course import Verdict
-from lesson.feedback import explain, is_circle, say, where
+from lesson.course import Verdict, file_of
+from lesson.feedback import FEEDBACK, explain, is_circle, say, where
 from lesson.probe import Probe, Run, Step
 
 Mark = str | Verdict | None  # a sentence that says what's wrong, a verdict, or not begun
 SHOP = ("app.handlers.orders", "app.handlers.stock")
+GIVEN = ("app.handlers.orders", "app.handlers.requests")
 
 
 def marks(app: Probe) -> Iterator[tuple[str, Mark]]:
@@ -33,8 +33,9 @@ def marks(app: Probe) -> Iterator[tuple[str, Mark]]:
         nine, ten, more = map(app.order, (9, 10, 25))
         used = {type(step.event) for step in ten.steps}
         yield "exercise2", chain(app, two, nine, ten, more, receipt)
-        yield "exercise4", failing_receipt(app, receipt)
-        yield "exercise5", duplicate(app, two, receipt)
+        if receipt:
+            yield "exercise4", failing_receipt(app, receipt)
+            yield "exercise5", duplicate(app, two, receipt)
     try:
         yield "exercise3", own_feature(app, used)
     except course.LessonError as error:
@@ -52,6 +53,8 @@ def why_no_order(app: Probe, run: Run) -> str:
     if not run.endpoint:
         return say("no_route", "app/handlers/orders.py, line 1")
     place = where(run.endpoint)
+    if run.endpoint.__module__ != SHOP[0] and hasattr(sys.modules.get(SHOP[0]), "place_order"):
+        return say("taken", place, request=run.request, who="place_order")
     if run.error and (is_circle(run.error) or not run.failures()):
         return explain(run.error, run.steps[-1].place if run.steps else place)
     if run.status != 201 and not run.failures():
@@ -75,7 +78,7 @@ def second_listener(app: Probe, run: Run, receipt: Any) -> Mark:
     if len(calls) > 1:
         names = " and ".join(name(step.listener) for step in calls)
         return Verdict("right", say("two", names=names))
-    return misplaced(app) or shadowed(app)
+    return misplaced(app) or odd(shop=True)
 
 
 def chain(app: Probe, two: Run, nine: Run, ten: Run, more: Run, receipt: Any) -> Mark:
@@ -103,7 +106,7 @@ def chain(app: Probe, two: Run, nine: Run, ten: Run, more: Run, receipt: Any) ->
         if step.cause or type(step.event) in app.own_events():
             key = "old_event" if step.cause else "route_emits"
             return say(key, step.place, event=name(step.event))
-    if problem := shadowed(app) or unsent(ten, *app.own_events()):
+    if problem := odd(shop=True) or unsent(ten, *app.own_events()):
         return problem
     listened = [event for event, _ in app.bus.registered]
     for event in app.own_events():
@@ -114,11 +117,11 @@ def chain(app: Probe, two: Run, nine: Run, ten: Run, more: Run, receipt: Any) ->
 
 def failing_receipt(app: Probe, receipt: Any) -> Mark:
     """Exercise 4: an order is taken, whatever happens to its receipt."""
-    if receipt is None:
-        return None
     run = app.order(3, failing=receipt)
+    if isinstance(run.error, NameError | AttributeError | TypeError):  # of the try itself
+        return explain(run.error, where(run.endpoint))
     if run.status == 201 and (placed := app.placed(run)):
-        safe = str(placed[0].event.order_id) in run.body
+        safe = f'"order_id":"{placed[0].event.order_id}"' in run.body
         return Verdict("right", say("safe")) if safe else say("no_id", where(run.endpoint))
     if place := catches("place_order"):
         return say("still_fails", place, status=run.status)
@@ -128,12 +131,13 @@ def failing_receipt(app: Probe, receipt: Any) -> Mark:
 
 def duplicate(app: Probe, run: Run, receipt: Any) -> Mark:
     """Exercise 5: an event that comes twice makes one receipt."""
+    place, who = where(receipt), name(receipt)
     if not run.prints_receipt(receipt):
         own = [step.error for step in run.failures() if step.listener == receipt]
-        found = bool(own) and type(own[0]) is not RuntimeError  # which the tutorial has them raise
-        return explain(own[0], where(receipt)) if found else None
+        if own and type(own[0]) is RuntimeError:
+            return None  # the tutorial has them raise it, for exercise 4
+        return explain(own[0], place) if own else say("no_print", place, who=who)
     again, other = app.emit(app.placed(run)[0].event.model_copy()), app.order(2)
-    place, who = where(receipt), name(receipt)
     if receipt in [step.listener for step in again.failures()]:
         before = [step.error for step in run.failures() if step.listener == receipt]
         return explain(before[0], place) if before else say("fails_twice", place, who=who)
@@ -157,14 +161,14 @@ def own_feature(app: Probe, used: set[type]) -> Mark:
         failed = [step for step in new if step.error]
         if failed:
             problems.append(explain(failed[0].error, where(failed[0].listener)))
-        elif heard:
-            right = Verdict("right", say("own", request=run.request, event=name(heard[0].event)))
-            return row_problem(rows, heard, run) or right
         elif run.error:
             problems.append(explain(run.error, place))
-        elif new:
+        elif heard and run.status < 400:
+            right = Verdict("right", say("own", request=run.request, event=name(heard[0].event)))
+            return row_problem(rows, heard, run) or right
+        elif new and not heard:
             problems.append(unheard(app, type(new[0].event), new[0].place))
-        elif missed := shadowed(app) or unsent(run, app.events.Event):
+        elif missed := odd(shop=False) or unsent(run, app.events.Event):
             problems.append(missed)
         elif run.request.startswith("GET ") and not run.steps:
             continue  # a question that changes nothing is no event
@@ -174,7 +178,7 @@ def own_feature(app: Probe, used: set[type]) -> Mark:
             problems.append(say("old_event", run.steps[0].place, event=name(run.steps[0].event)))
         else:
             problems.append(say("no_event", place, who=who))
-    if problem := next(iter(problems), left_out(app)):
+    if problem := next(iter(problems), left_out(app) or odd(shop=False)):
         return problem
     if rows:
         place = f"TUTORIAL.md, line {rows[0].line}"
@@ -209,7 +213,8 @@ def unheard(app: Probe, event_type: type, emitted: str = "") -> str:
         words = {"who": name(listener), "event": other.__name__}
         if other is not event_type and other.__name__ == event_type.__name__:
             return say("another_class", where(other), **words)
-        if other is not event_type and event_type in annotations(listener):
+        takes = getattr(listener, "__annotations__", {}).values()
+        if other is not event_type and event_type in takes:
             return say("hears_another", where(listener), **words, wanted=event_type.__name__)
     return say("unheard", emitted, event=event_type.__name__) if emitted else ""
 
@@ -242,8 +247,9 @@ def left_out(app: Probe) -> str:
                 continue
             requests = [f"{method} {route.path}" for method in getattr(route, "methods", ())]
             for request in filter(app.routes.get, requests):
-                other = name(app.routes[request][0])
-                return say("taken", where(endpoint), request=request, who=other)
+                pair = [endpoint, app.routes[request][0]]
+                mine, other = pair[::-1] if module in GIVEN else pair
+                return say("taken", where(mine), request=request, who=name(other))
             return say("left_out", where(endpoint), who=name(endpoint), variable=variable)
     return ""
 
@@ -257,7 +263,7 @@ def misplaced(app: Probe) -> str:
     for module, function, who in members(app, type(name)):
         if function.__module__ != module or function in app.endpoints:
             continue
-        place, takes = where(function), annotations(function)
+        place, takes = where(function), function.__annotations__.values()
         if event := registered.get(function):
             if module in SHOP and event in (app.events.Startup, app.events.Shutdown):
                 words = {"event": event.__name__, "wanted": "OrderPlaced"}
@@ -265,20 +271,25 @@ def misplaced(app: Probe) -> str:
             continue
         source = re.sub("#.*", "", inspect.getsource(sys.modules[module]))
         unused = len(re.findall(rf"\b{who}\b", source)) == 1
-        if placed in takes or (module in SHOP and unused and len(takes) < 2):
+        alone = function.__code__.co_argcount < 2 and (unused or who in called)
+        if placed in takes or (module in SHOP and alone):
             return say("direct_call" if who in called else "no_order_runs", place, who=who)
     return unheard(app, placed)
 
 
-def annotations(function: Any) -> list[Any]:
-    return [each.annotation for each in inspect.signature(function).parameters.values()]
-
-
-def shadowed(app: Probe) -> str:
-    """Return the place of a function of the learner's that hides one of app.bus."""
-    for _, function, word in members(app, type(name)):
-        if word in ("on", "emit") and function is not getattr(app.bus, word):
-            return say("hides", where(function), word=word)
+def odd(shop: bool) -> str:
+    """Return what can't do what's meant: a line in the files of the shop, or in others; a file."""
+    for path in sorted((course.ROOT / "app").rglob("[!_.]*.py")):
+        module = ".".join(path.relative_to(course.ROOT).with_suffix("").parts)
+        if (path.stem in ("orders", "stock")) is not shop or path.parent.name == "messaging":
+            continue
+        if module not in sys.modules:
+            return say("not_imported", f"{file_of(path)}, line 1")
+        text = course.read(path) if module.startswith("app.handlers.") else ""
+        for rule in FEEDBACK["lines"]:
+            if found := re.search(rule["when"], text, re.M):
+                line = text.count("\n", 0, found.start()) + 1
+                return f"{file_of(path)}, line {line}: {found.expand(rule['say'])}"
     return ""
 
 
@@ -292,11 +303,10 @@ def members(app: Probe, *kinds: type) -> Iterator[tuple[str, Any, str]]:
 
 def catches(function: str) -> str:
     """Return the place where a function of orders.py begins to catch errors; "" if it doesn't."""
-    found: Any = getattr(sys.modules.get(SHOP[0]), function, None)
-    lines, first = inspect.getsourcelines(found) if hasattr(found, "__code__") else ([], 0)
-    tree, kinds = ast.walk(ast.parse("".join(lines))), (ast.Try, ast.TryStar, ast.With)
-    places = [node.lineno + first - 1 for node in tree if isinstance(node, kinds)]
-    return f"app/handlers/orders.py, line {places[0]}" if places else ""
+    code: Any = getattr(sys.modules.get(SHOP[0]), function, None)
+    lines, first = inspect.getsourcelines(code) if hasattr(code, "__code__") else ([], 0)
+    found = [n for n, line in enumerate(lines, first) if re.match(r"\s*(try:|with )", line)]
+    return f"app/handlers/orders.py, line {found[0]}" if found else ""
 
 
 def name(listener: Any) -> str:
@@ -304,7 +314,10 @@ def name(listener: Any) -> str:
 
 
 def report(app: Probe) -> None:
+    said: set[Mark] = set()
     for id_, found in marks(app):
+        found = None if found in said else found  # once is enough
+        said.add(found)
         wrong = Verdict("wrong" if found else "not yet", str(found or ""))
         app.note(id=id_, **(found if isinstance(found, Verdict) else wrong)._asdict())
 

@@ -40,16 +40,19 @@ cell = "2"
 why = "It does not start then."
 """
 BECAUSE = """
-[question.because]
+
+[[question]]
+id = "q1_because"
+after = "q1"
 text = "Why?"
 hint = "Think."
 
-[[question.because.choices]]
+[[question.choices]]
 text = "So"
 right = true
 why = "Yes."
 
-[[question.because.choices]]
+[[question.choices]]
 text = "Not so"
 why = "No."
 """
