@@ -58,7 +58,6 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
         """Return the app's events, its routes (those that only read first) and the questions."""
         routes = sorted(routes_of(app).items(), key=lambda it: (it[0][:4] != "GET ", it[0]))
         return {
-            "title": app.title,
             "routes": [{"name": name, "listener": bus.name_of(at)} for name, (at, _) in routes],
             "events": [
                 {

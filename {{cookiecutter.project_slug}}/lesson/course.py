@@ -27,8 +27,7 @@ GIVEN_ROWS = ("App starts", "User sends request", "App shuts down", "No event")
 
 Model = TypeVar("Model", bound=BaseModel)
 Text = Annotated[str, Field(min_length=1)]
-Kind = TypeVar("Kind")
-Hidden = Annotated[Kind, Field(exclude=True)]  # what the page isn't told
+HIDDEN = Field(exclude=True)  # from the page
 
 
 class LessonError(Exception):
@@ -70,17 +69,17 @@ class Choice(BaseModel):
 
     letter: str = ""
     text: Text
-    why: Hidden[Text]
-    cell: Hidden[str | None] = None
-    prints: Hidden[str | None] = None
-    right: Hidden[bool] = False
+    why: Annotated[Text, HIDDEN]
+    cell: Annotated[str | None, HIDDEN] = None
+    prints: Annotated[str | None, HIDDEN] = None
+    right: Annotated[bool, HIDDEN] = False
 
 
 class Question(Exercise):
     """A question with choices. `after` names the question that has to be answered first."""
 
     choices: list[Choice] = Field(min_length=2, max_length=26)
-    look_up: Hidden[LookUp | None] = None
+    look_up: Annotated[LookUp | None, HIDDEN] = None
     code: str = ""
     after: str | None = None
     answer: str = ""
@@ -103,8 +102,8 @@ class Prediction(BaseModel):
 
     id: str
     text: Text
-    look_up: Hidden[LookUp]
-    outcome: Hidden[str] = ""
+    look_up: Annotated[LookUp, HIDDEN]
+    outcome: Annotated[str, HIDDEN] = ""
     answer: str = ""
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 
 from lesson import course
-from lesson.course import Verdict, file_of
+from lesson.course import Verdict, file_of, said_first
 from lesson.feedback import FEEDBACK, explain, is_circle, say, where
 from lesson.probe import Probe, Run, Step
 
@@ -132,15 +132,14 @@ def failing_receipt(app: Probe, receipt: Any) -> Mark:
 def duplicate(app: Probe, run: Run, receipt: Any) -> Mark:
     """Exercise 5: an event that comes twice makes one receipt."""
     place, who = where(receipt), name(receipt)
+    own = [step.error for step in run.failures() if step.listener == receipt]
     if not run.prints_receipt(receipt):
-        own = [step.error for step in run.failures() if step.listener == receipt]
         if own and type(own[0]) is RuntimeError:
             return None  # the tutorial has them raise it, for exercise 4
         return explain(own[0], place) if own else say("no_print", place, who=who)
     again, other = app.emit(app.placed(run)[0].event.model_copy()), app.order(2)
     if receipt in [step.listener for step in again.failures()]:
-        before = [step.error for step in run.failures() if step.listener == receipt]
-        return explain(before[0], place) if before else say("fails_twice", place, who=who)
+        return explain(own[0], place) if own else say("fails_twice", place, who=who)
     if not other.prints_receipt(receipt):
         return say("too_few", place, who=who)
     if not again.prints_receipt(receipt):
@@ -232,9 +231,7 @@ def refusal(run: Run, place: str) -> str:
     """Return what a refused request was told, and what to do."""
     told = say("body", body=run.body[:150] or "nothing")
     with suppress(ValueError, LookupError, TypeError):
-        first = json.loads(run.body)["detail"][0]
-        field = ".".join(map(str, first["loc"][1:]))
-        told = say("invalid", field=field, reason=first["msg"])
+        told = say("invalid", error=said_first(json.loads(run.body)["detail"]))
     return say("refused", place, request=run.request, status=run.status, refusal=told)
 
 

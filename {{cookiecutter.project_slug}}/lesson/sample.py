@@ -75,16 +75,10 @@ def value(schema: Any, document: Any, known: Known = MappingProxyType({})) -> An
     text = FEEDBACK["formats"].get(schema.get("format"), "tea")
     least, most = schema.get("minLength", 0), schema.get("maxLength", 1000)
     if "pattern" in schema:
-        text = matching(schema["pattern"], least, most) or text
+        from hypothesis import Phase, errors, find, settings, strategies  # takes half a second
+
+        quick = settings(database=None, derandomize=True, phases=[Phase.generate])
+        with suppress(re.error, errors.HypothesisException):
+            fits = strategies.from_regex(schema["pattern"]).filter(str.isprintable)
+            return find(fits, lambda text: least <= len(text) <= most, settings=quick)
     return text[:most] + "a" * (least - len(text))
-
-
-def matching(pattern: str, least: int, most: int) -> str:
-    """Return a text of this length that matches a pattern; "" if Hypothesis finds none."""
-    from hypothesis import Phase, errors, find, settings, strategies  # takes half a second
-
-    quick = settings(database=None, derandomize=True, phases=[Phase.generate])
-    with suppress(re.error, errors.HypothesisException):
-        fits = strategies.from_regex(pattern).filter(str.isprintable)  # no line end before `$`
-        return str(find(fits, lambda text: least <= len(text) <= most, settings=quick))
-    return ""

@@ -83,7 +83,6 @@ function show() {
   told = connection;
   if (paused) return;
   waiting.splice(0).slice(-1).forEach(showFlow);
-  put($("#title"), about.title ?? "");
   const whose = connection === "live" ? "This run:" : "The run that has ended:";
   for (const node of $$("caption .run")) put(node, `${whose} ${process(now.run)}, since ${clock(now.began ?? 0)}.`);
   showRows();
@@ -109,7 +108,7 @@ function sentence() {
   }
   return {
     connecting: ["gone", "Connecting", "to your app"],
-    stopped: ["gone", "Stopped.", "Row 3 says what happened. Start the app again, and this page reconnects."],
+    stopped: ["gone", "Stopped.", "Row 3 says what happened. Start the app again; if you didn't stop it, its terminal says why."],
     closing: ["stopping", "Shutdown requested.", "The server closed its connections; row 3 comes with the next run."],
     lost: ["gone", "The connection broke;", "looking for the app."],
     killed: ["gone", "The app is gone, without a shutdown.", `It was killed (kill -9), or it crashed: ${KILLED}.`],
@@ -269,14 +268,14 @@ for (const [index, button] of $$("#moments button").entries()) {
 
 $("#pause").onclick = () => {
   paused = !paused;
-  $("#pause").ariaPressed = String(paused);
+  put($("#pause"), paused ? "Resume" : "Pause");
   show();
 };
 
 // Predict, then compare; and the quiz. What is right is known to the server alone.
 async function save(item, text, result) {
-  const { status, data } = await api("lesson/answers", { id: item.id, text }).catch(() => ({ status: "nothing" }));
-  const problem = data ? data.problem : `the app answered ${status}.`;
+  const { data } = await api("lesson/answers", { id: item.id, text }).catch(() => ({}));
+  const problem = data ? data.problem : "the app doesn't answer. Start it, and save again.";
   if (!problem) item.answer = text; // what refresh compares
   put(result, problem ? `Not saved, but you can go on trying: ${problem}` : "Saved in answers.toml.");
   return data ?? {};
@@ -290,7 +289,7 @@ function showQuestions() {
     const onchange = ({ target }) => save(prediction, target.value, saved);
     const oninput = () => { put(saved, ""); showForms(); };
     const input = { name: prediction.id, autocomplete: "off", value: prediction.answer, onchange, oninput };
-    const asked = el("label", {}, prediction.text, el("input", input));
+    const asked = el("label", {}, prediction.text.replace("http://127.0.0.1:8000/", at("/")), el("input", input));
     return el("div", { class: "prediction" }, el("div", {}, asked, saved), el("p", { class: "compare" }));
   }), el("button", { class: "main", text: "Save" }));
   predict.onsubmit = (event) => event.preventDefault(); // leaving the field, or Enter, has saved it
@@ -325,8 +324,9 @@ function ask(question) {
   const choices = question.choices.map(({ letter, text }) => el("label", { class: "choice" },
     el("input", { type: "radio", name: question.id, value: letter, checked: letter === question.answer.toUpperCase() }),
     el("span", {}, el("b", { text: letter }), " ", text)));
-  const legend = el("legend", {}, el("b", { text: number ? `Question ${number}` : "Because" }), " ", question.text);
-  const program = question.code ? [el("pre", { text: question.code.trim() })] : [];
+  const head = el("b", { text: number ? `Question ${number}, ${question.id}` : "Because" });
+  const legend = el("legend", {}, head, " ", question.text);
+  const program = question.code ? [el("pre", { tabindex: "0", text: question.code.trim() })] : [];
   const node = el("form", { class: `card${question.after ? " after" : ""}`, novalidate: true },
     el("fieldset", {}, legend, ...program, ...choices),
     el("details", {}, el("summary", { text: "Hint" }), el("p", { text: question.hint })),
