@@ -50,7 +50,8 @@ def explain(error: BaseException, fallback: str = "") -> str:
 
 def advise(place: str, what: str, code: str | None = "") -> str:
     """Return one line for the learner: the place, what happened, and the advice that fits it."""
-    found = ((re.search(rule["when"], f"{what}\n{code}"), rule["say"]) for rule in FEEDBACK["rules"])
+    text = f"{what}\n{code}"
+    found = ((re.search(rule["when"], text), rule["say"]) for rule in FEEDBACK["rules"])
     advice = next(match.expand(sentence) for match, sentence in found if match)
     what = re.sub(r", not <.+>| \(\S+\.py\)", "", what)  # Python's names, which help nobody
     end = "" if what.endswith((".", "!", "?")) else "."
