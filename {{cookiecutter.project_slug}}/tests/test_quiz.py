@@ -134,7 +134,7 @@ def test_two_rows_are_no_answer(quiz_toml: Path) -> None:
 def test_an_id_is_given_once(quiz_toml: Path) -> None:
     quiz_toml.write_text(QUESTION + QUESTION, encoding="utf-8")
 
-    with pytest.raises(LessonError, match=r"^quiz\.toml: two questions have the id q1; rename one"):
+    with pytest.raises(LessonError, match=r"^quiz\.toml, q1: its id must be new"):
         questions(quiz_toml)
 
 

@@ -108,7 +108,7 @@ function sentence() {
   }
   return {
     connecting: ["gone", "Connecting", "to your app"],
-    stopped: ["gone", "Stopped.", "Row 3 says what happened. Start the app again; if you didn't stop it, see its terminal."],
+    stopped: ["gone", "Stopped.", "Row 3 says what happened, and the terminal why. Start the app again."],
     closing: ["stopping", "Shutdown requested.", "The server closed its connections; row 3 comes with the next run."],
     lost: ["gone", "The connection broke;", "looking for the app."],
     killed: ["gone", "The app is gone, without a shutdown.", `It was killed (kill -9), or it crashed: ${KILLED}.`],
@@ -320,11 +320,11 @@ function showForms() {
 
 function ask(question) {
   const [verdict, result] = [el("p"), el("p", { class: "result" })];
-  const no = about.questions.filter((each) => !each.after).indexOf(question) + 1;
+  const title = `Question ${about.questions.filter((each) => !each.after).indexOf(question) + 1}, ${question.id}`;
   const choices = question.choices.map(({ letter, text }) => el("label", { class: "choice" },
     el("input", { type: "radio", name: question.id, value: letter, checked: letter === question.answer.toUpperCase() }),
     el("span", {}, el("b", { text: letter }), " ", text)));
-  const legend = el("legend", {}, el("b", { text: no ? `Question ${no}, ${question.id}` : "Because" }), " ", question.text);
+  const legend = el("legend", {}, el("b", { text: question.after ? "Because" : title }), " ", question.text);
   const program = question.code ? [el("pre", { tabindex: "0", text: question.code.trim() })] : [];
   const node = el("form", { class: `card${question.after ? " after" : ""}`, novalidate: true },
     el("fieldset", {}, legend, ...program, ...choices),
