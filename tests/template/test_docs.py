@@ -91,13 +91,13 @@ def test_a_course_from_the_first_day_to_the_grades(tmp_path: Path, repository: P
         r"team-02: not upgraded; commit .+\nteam-04: not upgraded\. NoCruftFound: ", said
     ), said
     assert [head(each, "%s") for each in (second, fourth)] == ["My work", "Broken"]
-    home.edit("answers.toml", 'q3 = ""', 'q3 = "B"')
     follow(back, take)  # by a learner who hasn't got the upgrade
-    assert "Newer: " in first.read("app/bus.py")
+    home.edit("answers.toml", 'q3 = ""', 'q3 = "B"')  # not committed, and kept
     follow(again, take_in)
     for project in (first, home):
         assert "Newer: " in project.read("app/bus.py")
-        assert 'q3 = "B"' in project.read("answers.toml")
+        assert 'q2 = "A"' in project.read("answers.toml")
+    assert 'q3 = "B"' in home.read("answers.toml")
     assert list(tmp_path.rglob("*.rej")) == []
     assert follow(upgrade).startswith("team-01 has it already\n")
 

@@ -75,7 +75,7 @@ def grade(folders: Sequence[Path], output: Path, seconds: float) -> int:
             mark = "right" if choice.letter == question.right else ""
             count = chosen[question.id, choice.letter]
             print(f"  {count:4}  {choice.letter} {mark:5}  {choice.text}")
-        for letter, what in (("", "no answer"), ("?", "other, a letter that isn't a choice")):
+        for letter, what in (("", "no answer"), ("?", "other (not one of the choices)")):
             if count := chosen[question.id, letter]:
                 print(f"  {count:4}  {what}")
     print(f"\n{output} is written.")
@@ -206,9 +206,11 @@ def prepared(folder: Path, place: Path) -> Path:
 def broker_of(folder: Path) -> str:
     """Return the broker that a project was generated with, by the client that it imports."""
     file = folder / "app" / "messaging" / "broker.py"
-    text = file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""
+    if not file.is_file():
+        return "none"
+    text = file.read_text(encoding="utf-8", errors="replace")
     imported = re.findall(r"^(?:from|import) (\w+)", text, re.M)
-    return next((CLIENTS[name] for name in imported if name in CLIENTS), "none")
+    return next((CLIENTS[name] for name in imported if name in CLIENTS), "unknown")
 
 
 def tested(

@@ -53,7 +53,7 @@ def test_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) ->
     beat = tmp_path / "beat"
 
     start = time.monotonic()
-    cells = grade_folder(folder, 120)
+    cells = grade_folder(folder, FOLDERS[name].get("seconds", 120))
 
     for column, expected in FOLDERS[name]["cells"].items():
         assert re.fullmatch(expected, cells[column]), (column, cells)
@@ -68,25 +68,64 @@ def test_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) ->
 
 def test_the_table_of_a_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folders = [hand_in(tmp_path / "fay", {}), tmp_path / "nobody", tmp_path / "=\u65e5\u672c"]
-    edits = [["answers.toml", 'q1 = "C"', 'q1 = "A"'], ["answers.toml", 'q3 = "B"', 'q3 = ""']]
+    answers = [("q1", "C", "A"), ("q2", "A", "E"), ("q3", "B", "")]
+    edits = [["answers.toml", f'{q} = "{was}"', f'{q} = "{now}"'] for q, was, now in answers]
     hand_in(folders[2], {"edit": edits, "remove": "app"})
+    (folders[2] / "inner" / "app").mkdir(parents=True)
     output = tmp_path / "grades.csv"
+    output.write_text("old", encoding="utf-8")
 
-    assert grade(folders, output, 120) == 0
+    assert grade([tmp_path / "f?y", output, ROOT, *folders[1:]], output, 120) == 0
 
     assert output.read_bytes().startswith(b"\xef\xbb\xbf")  # so Excel takes it for UTF-8
     with output.open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["folder"] for row in rows] == ["fay", "nobody", "'=\u65e5\u672c"]
-    assert [row["quiz"] for row in rows] == ["9", "", "5"]
+    assert [row["quiz"] for row in rows] == ["9", "", "3"]
     assert [row["exercise3"] for row in rows] == ["right", "not run", "not run"]
     assert rows[1]["note"].startswith("there's no such folder")
-    assert rows[2]["note"] == "could not be tested: app is missing"
+    assert rows[2]["note"].startswith("could not be tested: app is missing; inner/ has one")
     said = capsys.readouterr().out
-    assert said.startswith(WARNING)
-    for question, taken in (("q1", "1 A|0 B|1 C|0 D|1 no"), ("q3", "0 A|1 B|0 C|0 D|2 no")):
+    skipped = [f"{output} isn't a folder; skipped.", f"{ROOT} is this solved project; skipped."]
+    assert said.splitlines()[:3] == [*skipped, WARNING]
+    for taken in (
+        "q1 1 A 0 B 1 C 0 D 1 no",
+        "q2 1 A 0 B 0 C 0 D 1 no 1 other",
+        "q3 0 A 1 B 0 C 0 D 2 no",
+    ):
+        question, _, counts = taken.partition(" ")
         lines = said.partition(f"\n{question}  ")[2].partition("\n\n")[0].splitlines()[1:]
-        assert [" ".join(line.split()[:2]) for line in lines] == taken.split("|")
-    with pytest.raises(LessonError, match="can't be written"):
-        grade(folders, tmp_path, 120)
+        assert " ".join(word for line in lines for word in line.split()[:2]) == counts
     assert [inert(cell) for cell in ("=1+1", "@a", "ana")] == ["'=1+1", "'@a", "ana"]
+
+
+def test_nothing_is_written_that_is_not_a_grade(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output, given = tmp_path / "grades.csv", [tmp_path / "class" / name for name in ("ana", "bob")]
+    for folder in given:
+        (folder / "app").mkdir(parents=True)
+    for folder, to, says in (
+        (tmp_path / "class", output, r"no project with app/ to grade\. Did you mean .*class.\*\?"),
+        (tmp_path / "nope*", output, "no project"),
+        (given[0], tmp_path, "can't be written"),
+        (given[0], output.with_suffix(".xlsx"), "ends in .csv"),
+        (given[0], tmp_path / "nowhere" / "grades.csv", "there's no folder .*nowhere"),
+    ):
+        with pytest.raises(LessonError, match=says):
+            grade([folder], to, 120)
+    assert list(tmp_path.iterdir()) == [tmp_path / "class"]
+
+    output.write_text("old", encoding="utf-8")
+    results = iter([{"quiz": "1"}])
+    monkeypatch.setattr("lesson.grade.grade_folder", lambda *_: next(results, None) or stop())
+    with pytest.raises(KeyboardInterrupt):
+        grade(given, output, 120)
+    assert output.read_text(encoding="utf-8") == "old"
+    kept = tmp_path / "grades-unfinished.csv"
+    assert [line[:5] for line in kept.read_text(encoding="utf-8-sig").splitlines()[1:]] == ["ana,,"]
+    assert f"Stopped after 1 of 2: {kept} has what's done." in capsys.readouterr().out
+
+
+def stop() -> None:
+    raise KeyboardInterrupt
