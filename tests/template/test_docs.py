@@ -11,6 +11,7 @@ from support.processes import run, succeed
 from support.projects import Project
 from support.template import TEMPLATE, blocks, commit
 
+DOCS = TEMPLATE / "docs"
 README = (TEMPLATE / "README.md").read_text(encoding="utf-8")
 
 
@@ -37,10 +38,8 @@ def test_a_course_from_the_first_day_to_the_grades(tmp_path: Path, repository: P
     """Follow docs/for-instructors.md, but for GitHub; between the steps, a learner works."""
     public, url = "https://github.com/org/evtemplate", repository.with_suffix(".git")
     url.symlink_to(repository)  # by its name, cookiecutter takes it for a repository
-    make, bundle, clone, back, take, zipped, grade, *later = (
-        block.replace(public, url.as_uri())
-        for block in blocks(TEMPLATE / "docs/for-instructors.md")
-    )
+    found = [each.replace(public, url.as_uri()) for each in blocks(DOCS / "for-instructors.md")]
+    make, bundle, clone, back, take, zipped, grade, *later = found
     upgrade, again, take_in, fetch, room = later
     (tmp_path / "class.txt").write_bytes(b"team-01\r\nteam-02\r\nteam_3\r\nteam-04")  # Notepad's
     nobody = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}  # git asks who
@@ -51,15 +50,14 @@ def test_a_course_from_the_first_day_to_the_grades(tmp_path: Path, repository: P
         assert "Traceback" not in done.stdout + done.stderr
         return done.stdout
 
-    def head(project: Project, what: str) -> str:
-        return succeed("git", "log", "-1", f"--format={what}", cwd=project.path).strip()
+    def head(project: Project) -> str:
+        return succeed("git", "log", "-1", "--format=%s", cwd=project.path).strip()
 
     home = Project(tmp_path / "at-home")
     first, second, fourth = (Project(tmp_path / f"class/team-0{number}") for number in (1, 2, 4))
     template, bus = Project(repository), "{{cookiecutter.project_slug}}/app/bus.py"
     made = follow(make)
-    assert re.findall("^team.+", made, re.M) == [found := made.splitlines()[0]], made
-    assert re.match(r"team_3: not made\. .*project_slug: use lower-case .+ \(got 'team_3'\)", found)
+    assert re.match(r"team_3: not made\. .*project_slug: use lower-case .+ \(got 'team_3'\)", made)
     assert follow(make).startswith("team_3: not made")  # what exists stays as it is
     follow(bundle, clone, back)  # with nothing to commit
     assert follow(take).split("\n")[:-1] == [f"team-0{n}: nothing handed in" for n in (1, 2, 4)]
@@ -71,14 +69,9 @@ def test_a_course_from_the_first_day_to_the_grades(tmp_path: Path, repository: P
     assert follow(take) == "team-04: nothing handed in\n"
     assert 'q1 = "C"' in first.read("answers.toml")
 
-    counted = follow(grade)
+    assert "1  C right" in follow(grade)
     rows = (tmp_path / "grades.csv").read_text(encoding="utf-8-sig").splitlines()
-    starts = (
-        "folder,points,maximum,quiz,",
-        *(f"team-0{n},{p},14,{p}," for n, p in ((1, 1), (2, 0), (4, 0))),
-    )
-    assert all(map(str.startswith, rows, starts)), rows
-    assert "1  C right" in counted
+    assert [row[:12] for row in rows[1:]] == ["team-01,1,14", "team-02,0,14", "team-04,0,14"]
 
     template.edit(bus, '"""', '"""Newer: ')
     commit(repository, "Newer")
@@ -87,10 +80,10 @@ def test_a_course_from_the_first_day_to_the_grades(tmp_path: Path, repository: P
     (fourth.path / ".cruft.json").unlink()
     commit(fourth.path, "Broken")
     said = follow(upgrade)
-    assert re.match(
-        r"team-02: not upgraded; commit .+\nteam-04: not upgraded\. NoCruftFound: ", said
-    ), said
-    assert [head(each, "%s") for each in (second, fourth)] == ["My work", "Broken"]
+    assert re.match(r"team-02: not upgraded; commit .+\nteam-04: not upgraded\. NoCruft", said), (
+        said
+    )
+    assert [head(each) for each in (second, fourth)] == ["My work", "Broken"]
     follow(back, take)  # by a learner who hasn't got the upgrade
     home.edit("answers.toml", 'q3 = ""', 'q3 = "B"')  # not committed, and kept
     follow(again, take_in)
@@ -107,7 +100,7 @@ def test_a_course_from_the_first_day_to_the_grades(tmp_path: Path, repository: P
     commit(repository, "Newest")
     said = follow(upgrade)
     assert re.search(r"^Look at class/team-01: app/bus.py", said, re.M), said
-    assert head(first, "%s") == "My work"
+    assert head(first) == "My work"
     assert "<<<<" not in succeed("git", "show", "HEAD:app/bus.py", cwd=first.path)
 
     assert " passed" in follow(fetch, room)
