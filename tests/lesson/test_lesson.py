@@ -139,6 +139,8 @@ def test_the_workflow_shows_the_check_in_its_summary(student: Project, tmp_path:
         assert done.returncode == status, done.stderr
         shown = r"before\n```text\n.*\[✗\] q1 .*\n      Wrong: <B> \| C isn't.* of 18 done\..*"
         assert re.fullmatch(shown, summary.read_text(encoding="utf-8"), re.S)
+    script = f'"{student.python}" -m lesson check | head -n 1'
+    assert run("sh", "-c", script, cwd=student.path).stderr == ""
 
 
 @pytest.fixture

@@ -95,8 +95,7 @@ def test_a_course_from_the_first_day_to_the_grades(tmp_path: Path, repository: P
     follow(back, take)
     template.edit(bus, "Newer: ", "Newest: ")
     commit(repository, "Newest")
-    said = follow(upgrade)
-    assert re.search(r"^Look at class/team-01: app/bus.py", said, re.M), said
+    assert re.search(r"^Look at class/team-01: app/bus.py", follow(upgrade), re.M)
     assert head(first) == "My work"
 
     assert " passed" in follow(fetch, room)

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 
 from lesson.course import ROOT, LessonError
-from lesson.grade import WARNING, grade, grade_folder, inert
+from lesson.grade import WARNING, grade, grade_folder
 from support.cases import cases
 
 FOLDERS = cases(__file__, "folders")
@@ -85,7 +85,6 @@ def test_the_table_of_a_class(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     for question, taken in (("q1", "1A0B1C0D1no"), ("q2", "1A0B0C0D1no1other")):
         lines = said.partition(f"\n{question}  ")[2].partition("\n\n")[0].splitlines()[1:]
         assert "".join(word for line in lines for word in line.split()[:2]) == taken
-    assert [inert(cell) for cell in ("=1+1", "@a", "ana")] == ["'=1+1", "'@a", "ana"]
 
 
 def test_nothing_is_written_that_is_not_a_grade(
