@@ -215,7 +215,7 @@ def test_the_page_of_each_broker_is_whole(baked: Bake, broker: str) -> None:
         if language == "sh" and WINDOWS.get(block) != following:
             for line in block.splitlines():  # every shell of Windows takes it as it is
                 assert re.fullmatch(
-                    r'(uv run|git|docker compose)( [\w./-]+| "[^"$`%\\\\]+")+', line
+                    r'(uv run|git|docker compose)( [\w./=@-]+| "[^"$`%\\\\]+")+', line
                 )
     url = re.findall(r"^BROKER_URL=(.+)$", text, re.MULTILINE)[0]
     assert url.partition("://")[0] in project.read("app/messaging/settings.py")

@@ -63,7 +63,7 @@ def test_a_folder_has_one_server(day: Day) -> None:
         second = day.terminal(f"{COMMAND} {free_port()}{options}").start()
         assert second.wait() == 1
         said = second.output("stderr")
-        assert "runs already, as process " in said
+        assert "is already running, as process " in said
         assert first.output().split()[0] in said  # its BROKER_URL
 
 

@@ -97,8 +97,7 @@ class Day:
 
     def begins(self) -> None:
         """Play step 0."""
-        succeed("git", "init", "--quiet", cwd=self.project.path)
-        self.types("#", "git add .\ngit commit")
+        self.types("#", "git init")
         self.starts_broker("0")
         self.project.write(".env", self.block("0", "BROKER_URL="))
         if self.broker == "postgres":

@@ -46,12 +46,13 @@ def test_the_template_makes_a_project_and_starts_it(
 
 @pytest.mark.slow
 def test_a_class_of_projects(fresh: Fresh, tmp_path: Path, repository: Path) -> None:
-    (tmp_path / "class.txt").write_text("team-01\nteam-02\n", encoding="utf-8")
+    (tmp_path / "class.txt").write_bytes(b"team-01\r\nteam-02\r\n")  # as Windows writes it
+    assert "cruft create gh:" not in README.read_text(encoding="utf-8")  # it knows no gh:
     [loop] = [block for block in blocks(README) if "class.txt" in block]
     loop = loop.replace("gh:org/evtemplate", f"git+{repository.as_uri()}")
     succeed("sh", "-ec", f"pip install uv\n{loop}", cwd=tmp_path, **fresh)
     for slug in ("team-01", "team-02"):
-        assert f'name = "{slug}"' in Project(tmp_path / slug).read("pyproject.toml")
+        assert f'name = "{slug}"' in Project(tmp_path / "class" / slug).read("pyproject.toml")
 
 
 def test_the_template_shows_the_code_that_it_writes(baked: Bake) -> None:

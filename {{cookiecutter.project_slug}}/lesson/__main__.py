@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -120,9 +121,12 @@ def main() -> int:
     # % if cookiecutter.lesson == "solution"
     about = "Grade the folders of a class. It runs the code in them, as you."
     command = commands.add_parser("grade", help=about, description=about)
-    command.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
-    command.add_argument("--output", type=Path, default=Path("grades.csv"), help="grades.csv")
-    command.add_argument("--seconds", type=float, default=120, help="limit for a folder (120)")
+    what = "a learner's project; ../class/* is every folder in ../class"
+    command.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help=what)
+    what = "the CSV file to write (grades.csv)"
+    command.add_argument("--output", type=Path, default=Path("grades.csv"), help=what)
+    what = "how long the tests of a folder may be silent (120)"
+    command.add_argument("--seconds", type=float, default=120, help=what)
     # % endif
     given = parser.parse_args()
     # % if cookiecutter.lesson == "solution"
@@ -154,3 +158,6 @@ if __name__ == "__main__":
         sys.exit(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # nobody reads on, as with `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -24,7 +24,7 @@ def serve(fresh: bool, port: int) -> None:
         sys.exit("There's no nats-server: install what the tests need (see README.md).")
     running = RUNNING.read_text(encoding="utf-8") if RUNNING.exists() else ""
     if running and answers(int(running.rpartition(":")[2])):
-        sys.exit(f"This project's broker runs already, {running}")
+        sys.exit(f"This project's broker is already running, {running}")
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) == 0:
             sys.exit(f"Port {port} is in use. Choose another one with --port.")

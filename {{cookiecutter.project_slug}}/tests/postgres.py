@@ -121,7 +121,7 @@ def main() -> None:
         number = zlib.crc32(os.fsencode(folder))  # another project may have the same name
         folder = Path(tempfile.gettempdir(), f"{folder.parent.name}-{number:x}-postgres")
     if running := _running(folder):
-        sys.exit(f"This project's PostgreSQL runs already, {running}")
+        sys.exit(f"This project's PostgreSQL is already running, {running}")
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", options.port)) == 0:
             sys.exit(f"Port {options.port} is in use. Choose another one with --port.")
