@@ -2,9 +2,6 @@
 
 import argparse
 import io
-# % if cookiecutter.lesson == "solution"
-import os
-# % endif
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -156,11 +153,6 @@ if __name__ == "__main__":
         sys.stdout.reconfigure(errors="replace", line_buffering=True)
     try:
         sys.exit(main())
-    # % if cookiecutter.lesson == "solution"
-    except BrokenPipeError:  # nobody reads on, as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    # % endif
     except LessonError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:
