@@ -19,8 +19,8 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def shared(name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a server for all tests that leave it alone: BROKER_URL, if it's this broker's."""
-    url = os.environ.get("BROKER_URL", "")
+    """The URL of a server for all tests that leave it alone: TEST_BROKER_URL, if it's this broker's."""
+    url = os.environ.get("TEST_BROKER_URL", "")
     if url.partition(":")[0].rstrip("s") == SERVERS[name].scheme.rstrip("s"):
         yield url
     else:

@@ -269,6 +269,6 @@ def test_memory_is_flat(own: Broker, serve: Serve) -> None:
 def test_the_projects_own_tests_with_the_broker(name: str, shared: str, bake: Bake) -> None:
     """As the project's CI runs them; the slug is new, so they find nothing of an earlier run."""
     project = bake(project_slug=f"t{uuid4().hex[:8]}", broker=name, lesson="none")
-    done = project.test("-rA", BROKER_URL=shared)
+    done = project.test("-rA", TEST_BROKER_URL=shared)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " skipped" not in done.stdout
