@@ -60,6 +60,17 @@ def test_sigterm_finishes_what_is_in_hand_and_takes_nothing_new(service: Service
     service.wait_for(service.done("accepted"))
 
 
+def test_sigterm_does_not_wait_for_ever(service: Service) -> None:
+    instance = service.start(BROKER_SHUTDOWN_TIMEOUT="1")
+    instance.emit(count=1, how="hung")
+    until(service.begun)
+    began = time.monotonic()
+    instance.end()
+    assert time.monotonic() - began < 10
+    service.start()
+    until(lambda: len(service.begun()) == 2, 60)  # it's delivered again
+
+
 def test_a_listener_may_take_longer_than_the_lease(service: Service) -> None:
     service.start()
     other = service.start()

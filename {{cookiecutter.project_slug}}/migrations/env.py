@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from app.database import make_engine
 from app.messaging.delivery import EventNotStored
-from app.messaging.settings import EXAMPLE_URL, BrokerUnavailable, settings
+from app.messaging.settings import EXAMPLE_URL, BrokerUnavailable, load, settings
 from app.models import Base
 
 
@@ -19,7 +19,7 @@ def migrate(connection: Connection) -> None:
 
 
 async def main() -> None:
-    settings.__init__()  # type: ignore[misc]  # pydantic-settings' way to read it in place
+    load()
     if not settings.url:
         sys.exit(f"Set BROKER_URL, for example {EXAMPLE_URL}. SQLite needs no migration.")
     engine = make_engine()

@@ -7,6 +7,7 @@ import os
 import runpy
 import socket
 import sys
+import threading
 import time
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
@@ -90,7 +91,7 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> FakeBroker:
 # % endif
 @pytest.fixture
 def default_settings() -> None:
-    settings.settings.__init__()  # type: ignore[misc]
+    settings.load()
 
 
 def publish(event: IntegrationEvent) -> list[Any]:
@@ -177,10 +178,12 @@ def test_a_broker_that_is_away_stops_the_start(monkeypatch: pytest.MonkeyPatch) 
     assert "secret" not in str(raised.value)
 
 
-def test_what_is_no_url_is_refused() -> None:
-    assert settings.address_of(EXAMPLE_URL.replace("//", "//me:se%2Fcret@") + "/x?y") == EXAMPLE_URL
-    with_slash = EXAMPLE_URL.replace("//", "//me:se/cret@")
-    for url in ("localhost", "http://localhost:1", f"{EXAMPLE_URL}x", with_slash):
+def test_a_malformed_url_is_refused() -> None:
+    scheme = EXAMPLE_URL.partition("//")[0]
+    assert settings.address_of(f"{scheme}//me:se%2Fcret@a:1/x?y") == f"{scheme}//a:1"
+    assert settings.address_of(f"{scheme}//a:65535") == f"{scheme}//a:65535"
+    wrong = ["me:se/cret@a:1", "a:1x", "a:", "a:0", "a:65536", "[::1]:123456", "a:1,b:-1"]
+    for url in ("localhost", "http://localhost:1", *(f"{scheme}//{each}" for each in wrong)):
         with pytest.raises(BrokerUnavailable, match="must look like") as raised:
             settings.address_of(url)
         assert "cret" not in str(raised.value)
@@ -188,6 +191,55 @@ def test_what_is_no_url_is_refused() -> None:
 
 def test_an_event_survives_the_way_out_and_in() -> None:
     assert decode(encode(ORDER), OrderPlaced) == (ORDER, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BROKER_LEASE", "abc"),
+        ("BROKER_LEASE", "inf"),
+        ("BROKER_BACKOFF", "1s"),
+        ("BROKER_TIMEOUT", "nan"),
+        ("BROKER_SHUTDOWN_TIMEOUT", "1e300"),
+        ("BROKER_CONCURRENCY", "0"),
+        ("BROKER_MAX_ATTEMPTS", "1.5"),
+    ],
+)
+def test_a_bad_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+
+    said = rf"^{name}: .*\(got '{value}'\)\.$"
+    with pytest.raises(BrokerUnavailable, match=said), TestClient(app):
+        pass
+
+
+def test_an_empty_setting_is_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BROKER_LEASE", "")
+    settings.load()
+    assert settings.settings.lease == 30
+
+
+def test_the_end_waits_so_long_for_a_listener_that_hangs(
+    broker: FakeBroker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also for one that ignores its cancellation, as a thread does."""
+    monkeypatch.setenv("BROKER_SHUTDOWN_TIMEOUT", "0.01")
+    monkeypatch.setenv("BROKER_TIMEOUT", "0.01")
+    cancelled = threading.Event()
+
+    async def finish() -> None:
+        while not cancelled.is_set():
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                cancelled.set()
+
+    monkeypatch.setattr(broker, "finish", finish)
+    with TestClient(app):
+        pass
+
+    assert cancelled.is_set()
+    assert "Cleanup done" in capsys.readouterr().out
 
 
 T = TypeVar("T")
@@ -208,7 +260,7 @@ def test_so_does_one_with_bytes_and_of_a_generic_class() -> None:
 def test_an_unknown_field_is_ignored() -> None:
     """A newer instance may have sent it."""
     document = json.loads(encode(ORDER))
-    document["data"]["colour"] = "red"
+    document["data"]["unknown_to_this_version"] = "red"
     document["dataschema"] = "https://example.org/2"
 
     assert decode(json.dumps(document).encode(), OrderPlaced) == (ORDER, {})
@@ -364,10 +416,14 @@ def test_a_partition_key_that_is_no_field_is_refused() -> None:
 
 
 def test_asyncapi(client: TestClient) -> None:
-    operations = client.get("/asyncapi.json").json()["operations"]
+    document = client.get("/asyncapi.json").json()
 
-    assert operations["OrderPlaced"]["action"] == "send"
-    assert operations["OrderPlaced.app.handlers.orders.send_receipt"]["action"] == "receive"
+    sends = document["operations"]["OrderPlaced"]
+    receives = document["operations"]["OrderPlaced.app.handlers.orders.send_receipt"]
+    assert (sends["action"], receives["action"]) == ("send", "receive")
+    assert sends["channel"] == receives["channel"] == {"$ref": "#/channels/OrderPlaced"}
+    assert "OrderPlaced" in document["channels"]["OrderPlaced"]["address"]
+    assert {"OrderPlaced", "OrderPlacedCloudEvent"} <= set(document["components"]["schemas"])
     assert "OrderPlaced" in client.get("/asyncapi").text
 
 

@@ -253,8 +253,7 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
             partition.leaving = True
             if not partition.in_hand:
                 partition.task.cancel()
-        if partitions:
-            await asyncio.wait([partition.task for partition in partitions])
+        await asyncio.gather(*(each.task for each in partitions), return_exceptions=True)
         return partitions
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition] = ()) -> None:

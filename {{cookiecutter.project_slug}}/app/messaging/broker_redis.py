@@ -74,8 +74,8 @@ class Broker:
 
     async def finish(self) -> None:
         self.running = False
-        await asyncio.gather(*self.tasks)
         self.trimming.cancel()
+        await asyncio.gather(*self.tasks)
 
     async def close(self) -> None:
         await self.redis.aclose()
