@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import asyncpg  # type: ignore[import-untyped]
@@ -79,6 +79,13 @@ async def connect() -> asyncpg.Connection:
         return await asyncpg.connect(dsn(), timeout=settings.timeout)
     except AWAY as error:
         raise EventNotStored(f"{address_of(settings.url)}: {error!r}") from error
+
+
+def make_pool(size: int, **options: Any) -> Any:
+    """Return a pool of up to `size` connections to BROKER_URL; it makes one when it's needed."""
+    options |= {"timeout": settings.timeout, "command_timeout": settings.timeout}
+    options["reset"] = lambda connection: asyncio.sleep(0)  # a reset is a round trip
+    return asyncpg.create_pool(dsn(), min_size=0, max_size=size, **options)
 
 
 def dsn() -> str:

@@ -26,7 +26,6 @@ def specification() -> dict[str, Any]:
     protocol, _, host = address_of(settings.url or EXAMPLE_URL).partition("://")
     models: list[Any] = [(document_of(each), "validation") for each in event_types()]
     payloads, schemas = models_json_schema(models, ref_template="#/components/schemas/{model}")
-    payload_of = {model: payload for (model, _), payload in payloads.items()}
     users = [(each.__name__, each, "send", each.__doc__) for each in event_types()]
     users += [(to.name, to.event_type, "receive", to.listener.__doc__) for to in subscriptions()]
     document: dict[str, Any] = {"asyncapi": "3.0.0", "info": {"title": SERVICE, "version": "0.1.0"}}
@@ -34,9 +33,9 @@ def specification() -> dict[str, Any]:
     document |= {"operations": {}, "components": {"schemas": schemas.get("$defs", {})}}
     for name, event_type, action, about in users:
         place, (prefix, kind) = safe(event := event_type.__name__), CHANNEL
-        message = {"name": event, "payload": payload_of[document_of(event_type)]}
-        messages = {"event": message | {"contentType": CONTENT_TYPE}}
-        channel = {"address": prefix + (place if prefix else event), "messages": messages}
+        payload = payloads[document_of(event_type), "validation"]
+        message = {"name": event, "contentType": CONTENT_TYPE, "payload": payload}
+        channel = {"address": prefix + (place if prefix else event), "messages": {"event": message}}
         document["channels"][place] = channel | {"description": kind}
         operation = {"action": action, "channel": {"$ref": f"#/channels/{place}"}}
         document["operations"][safe(name)] = operation | {"description": about or ""}

@@ -99,7 +99,7 @@ async def attempt(
 
     Returns None if it's handled, the seconds until the next attempt, or the dead letter to store.
     """
-    renewing = asyncio.create_task(_renew(renew)) if renew else None
+    renewing = asyncio.create_task(_renew(renew))
     try:
         final = True  # another attempt can't repair the document
         if number > settings.max_attempts:
@@ -123,12 +123,11 @@ async def attempt(
         letter |= {"error": said.encode(errors="replace").decode(), "document": document}
         return DeadLetter(**letter, attempts=min(number, settings.max_attempts))
     finally:
-        if renewing:
-            renewing.cancel()
+        renewing.cancel()
 
 
 async def _renew(renew: Any) -> None:
-    while True:
+    while renew:
         await asyncio.sleep(settings.lease / 3)
         with suppress(Exception):  # the broker may be away; the next time counts
             await renew()

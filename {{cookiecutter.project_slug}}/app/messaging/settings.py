@@ -59,8 +59,7 @@ def load() -> None:
         settings.__init__()  # type: ignore[misc]  # pydantic-settings' way to reload
     except ValidationError as error:
         [wrong, *_] = error.errors()
-        name, said = f"BROKER_{wrong['loc'][0]}".upper(), wrong["msg"]
-        raise BrokerUnavailable(f"{name}: {said} (got {wrong['input']!r}).") from None
+        raise BrokerUnavailable(f"BROKER_{str(wrong['loc'][0]).upper()}: {wrong['msg']}.") from None
 
 
 def address_of(url: str) -> str:
@@ -77,6 +76,5 @@ def address_of(url: str) -> str:
     if found := re.fullmatch(rf"({scheme}s?://)([^/@?#]*@)?({one}(,{one})*)([/?][^@]*)?", url):
         return found[1] + found[3]
     # % endif
-    login = re.sub("//(.*@)?", "//USER:PASSWORD@", EXAMPLE_URL)
-    said = f"{EXAMPLE_URL} or {login}, with %2F for / and %40 for @ in the password"
-    raise BrokerUnavailable(f"BROKER_URL must look like {said}, and a port is at most 65535.")
+    login = re.sub("//(.*@)?", "//USER:PASSWORD@", EXAMPLE_URL) + " (%2F for /, %40 for @)"
+    raise BrokerUnavailable(f"BROKER_URL must look like {EXAMPLE_URL} or {login}, port <= 65535.")
