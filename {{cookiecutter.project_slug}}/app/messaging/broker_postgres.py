@@ -54,7 +54,7 @@ class Broker:
             await self.pool.executemany(SUBSCRIBE, [each[2:] for each in self.subscriptions])
         except AWAY as error:
             said = f"PostgreSQL at {self.address} can't be used ({error or type(error).__name__})"
-            raise BrokerUnavailable(f"{said}: start it, or correct BROKER_URL.") from None
+            raise BrokerUnavailable(f"{said}: start it, GRANT it, or correct BROKER_URL.") from None
 
     async def close(self) -> None:
         self.pool.terminate()
