@@ -45,7 +45,6 @@ class Broker:
 
     async def connect(self) -> None:
         await asyncio.gather(self.pool, self.queue)  # which connects nowhere yet
-        self.notifying = asyncio.create_task(self._notify())
         try:
             if not await self.pool.fetchval("SELECT to_regclass($1)", EVENTS):
                 sql = Path(__file__).with_name("queue.sql").read_text(encoding="utf-8")
@@ -54,12 +53,14 @@ class Broker:
             await self.pool.executemany(SUBSCRIBE, [each[2:] for each in self.subscriptions])
         except AWAY as error:
             said = f"PostgreSQL at {self.address} can't be used ({error or type(error).__name__})"
-            raise BrokerUnavailable(f"{said}: start it, GRANT it, or correct BROKER_URL.") from None
+            raise BrokerUnavailable(f"{said}: start it, or correct BROKER_URL or grants.") from None
+        self.notifying = asyncio.create_task(self._notify())
 
     async def close(self) -> None:
         self.pool.terminate()
         self.queue.terminate()
-        self.notifying.cancel()
+        with suppress(AttributeError):  # it couldn't connect
+            self.notifying.cancel()
 
     async def publish(self, event_type: str, event_id: str, document: bytes, key: str) -> None:
         if (session := current.get()) and session.info["open"]:
@@ -94,13 +95,12 @@ class Broker:
         await self.pool.execute("SELECT 1")
 
     async def consume(self) -> None:
-        consumers = map(self._consume, self.subscriptions * settings.concurrency)
-        self.consumers = [asyncio.create_task(each) for each in consumers]
+        self.consumers = asyncio.gather(*map(self._consume, self.subscriptions * settings.concurrency))
 
     async def finish(self) -> None:
         self.running = False
         self._wake()
-        await asyncio.gather(*self.consumers)
+        await self.consumers
 
     async def _consume(self, subscription: Subscription) -> None:
         handled = since = None
