@@ -91,8 +91,8 @@ def test_asyncapi(service: Service, name: str, tmp_path: Path) -> None:
     validator.validate(document)
     own = {"postgres": "Job", "rabbitmq": "Job", "redis": f"{service.name}:Job"}
     assert document["channels"]["Job"]["address"] == own.get(name, f"{service.name}.Job")
-    for user in ("Job", "Job.app.handlers.jobs.first", "Job.app.handlers.jobs.second"):
-        assert document["operations"][user]["channel"] == {"$ref": "#/channels/Job"}
+    for each in map(document["operations"].get, ("Job", "Job.app.handlers.jobs.first")):
+        assert each["channel"] == {"$ref": "#/channels/Job"}
     document["operations"]["Job"]["action"] = "shout"
     assert not validator.is_valid(document)  # the schema can tell
 

@@ -95,12 +95,12 @@ class Broker:
         await self.pool.execute("SELECT 1")
 
     async def consume(self) -> None:
-        self.consumers = asyncio.gather(*map(self._consume, self.subscriptions * settings.concurrency))
+        self.tasks = asyncio.gather(*map(self._consume, self.subscriptions * settings.concurrency))
 
     async def finish(self) -> None:
         self.running = False
         self._wake()
-        await self.consumers
+        await self.tasks
 
     async def _consume(self, subscription: Subscription) -> None:
         handled = since = None
