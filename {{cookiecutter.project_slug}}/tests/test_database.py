@@ -249,7 +249,7 @@ def test_an_event_is_handled_at_once(run: Run, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.usefixtures("run")
 def test_orders_over_http() -> None:
-    """An order can be read, what no column can hold is refused, a failed commit is no success."""
+    """An order can be read, what no column can hold is refused, a failed commit isn't a success."""
     id = uuid4()
 
     @app.get(path := f"/{id}")
