@@ -1,1 +1,0 @@
-"""The lesson: it watches app/ from outside, and app/ knows nothing about it."""

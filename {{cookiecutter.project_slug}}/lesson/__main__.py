@@ -5,6 +5,7 @@ import io
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,8 +29,7 @@ class Item(NamedTuple):
     @property
     def remark(self) -> str:
         state = "Hint" if self.verdict.state == "not yet" else self.verdict.state.capitalize()
-        sentence = self.verdict.sentence
-        return sentence if self.part == "Predict" else f"{state}: {sentence}"
+        return ("" if self.part == "Predict" else f"{state}: ") + self.verdict.sentence
 
     def show(self) -> None:
         wanted = "".join(marks[0] for marks in MARKS.values())
@@ -85,10 +85,11 @@ def unfinished(done: list[Item]) -> list[Item]:
 def watch() -> list[Item]:
     """Look again whenever a file is saved: what has changed comes first, then the next step."""
     done: list[Item] | None = None
-    seen: dict[Path, int] = {}
+    seen, saved = None, dict[Path, int]()
     while done is None or unfinished(done):
         files = [course.TUTORIAL, course.ANSWERS, *(course.ROOT / "app").rglob("*.py")]
-        saved = {path: path.stat().st_mtime_ns for path in files if path.exists()}
+        with suppress(FileNotFoundError):  # an editor is just replacing one
+            saved = {path: path.stat().st_mtime_ns for path in files if path.exists()}
         if saved == seen:
             time.sleep(0.2)
             continue

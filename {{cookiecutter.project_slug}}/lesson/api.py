@@ -14,7 +14,6 @@ from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
 from pydantic import ValidationError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from starlette.websockets import WebSocketClose
 
 from app import bus
 from app.events import Event, Shutdown, Startup
@@ -59,7 +58,6 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
         """Return the app's events, its routes (those that only read first) and the questions."""
         routes = sorted(routes_of(app).items(), key=lambda it: (it[0][:4] != "GET ", it[0]))
         return {
-            "title": app.title,
             "routes": [{"name": name, "listener": bus.name_of(at)} for name, (at, _) in routes],
             "events": [
                 {
@@ -173,9 +171,8 @@ def questions() -> dict[str, Any]:
         given = course.read_answers()
         for each in (*found["predictions"], *found["questions"]):
             each.answer = given.get(each.id, "")
-        for question in found["questions"]:
-            if question.answer and not question.code:  # running code takes time
-                question.verdict = course.mark(question, question.answer)._asdict()
+            if each.answer and getattr(each, "code", None) == "":  # running code takes time
+                each.verdict = course.mark(each, each.answer)._asdict()
     except course.LessonError as error:
         found["problem"] = str(error)
     return found
@@ -193,8 +190,6 @@ def guarded(app: ASGIApp) -> ASGIApp:
         answer = app
         if name := foreign_name(Headers(scope=scope))[:200]:
             answer = PlainTextResponse(say("foreign", name=name), 403)
-            if scope["type"] == "websocket":
-                answer = WebSocketClose(1008)  # before it's accepted: 403
         await answer(scope, receive, send_with_headers)
 
     return guard

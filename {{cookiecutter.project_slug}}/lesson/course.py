@@ -1,6 +1,6 @@
 """The course: the tutorial's tables, the questions, and what the learner wrote in answers.toml."""
 
-import json
+import codecs
 import re
 import subprocess
 import sys
@@ -13,6 +13,7 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 
+import tomlkit
 from pydantic import BaseModel, Field, ValidationError
 
 ROOT = Path(__file__).parent.parent
@@ -26,8 +27,7 @@ GIVEN_ROWS = ("App starts", "User sends request", "App shuts down", "No event")
 
 Model = TypeVar("Model", bound=BaseModel)
 Text = Annotated[str, Field(min_length=1)]
-Kind = TypeVar("Kind")
-Hidden = Annotated[Kind, Field(exclude=True)]  # what the page isn't told
+HIDDEN = Field(exclude=True)  # from the page
 
 
 class LessonError(Exception):
@@ -69,27 +69,28 @@ class Choice(BaseModel):
 
     letter: str = ""
     text: Text
-    why: Hidden[Text]
-    cell: Hidden[str | None] = None
-    prints: Hidden[str | None] = None
-    right: Hidden[bool] = False
+    why: Annotated[Text, HIDDEN]
+    cell: Annotated[str | None, HIDDEN] = None
+    prints: Annotated[str | None, HIDDEN] = None
+    right: Annotated[bool, HIDDEN] = False
 
 
 class Question(Exercise):
     """A question with choices. `after` names the question that has to be answered first."""
 
     choices: list[Choice] = Field(min_length=2, max_length=26)
-    look_up: Hidden[LookUp | None] = None
+    look_up: Annotated[LookUp | None, HIDDEN] = None
     code: str = ""
-    because: "Hidden[Question | None]" = None
     after: str | None = None
     answer: str = ""
     verdict: dict[str, str] | None = None
 
     @property
     def right(self) -> str:
-        """The letter of the right choice. Runs `code`, if there is any, in its own process."""
+        """The letter of the right choice; "" if `code`, which is run to find it, doesn't run."""
         output = printed(self.code) if self.code else ""
+        if output is None:
+            return ""
         right = [each.letter for each in self.choices if each.right or each.prints == output]
         if len(right) != 1:
             raise LessonError(f"quiz.toml, {self.id}: {len(right)} choices say {output!r}.")
@@ -101,8 +102,8 @@ class Prediction(BaseModel):
 
     id: str
     text: Text
-    look_up: Hidden[LookUp]
-    outcome: Hidden[str] = ""
+    look_up: Annotated[LookUp, HIDDEN]
+    outcome: Annotated[str, HIDDEN] = ""
     answer: str = ""
 
 
@@ -177,29 +178,28 @@ def own_rows(path: Path = TUTORIAL) -> list[Row]:
 def questions(path: Path = QUIZ, rows: list[dict[str, str]] | None = None) -> list[Question]:
     """Return the questions, looked up in `rows`; raise LessonError for one without one answer."""
     asked: list[Question] = []
-    for place, question in blocks("question", Question, path):
-        if question.id in [each.id for each in asked]:
-            raise LessonError(f"{place}: another question has this id; choose another.")
+    for question in blocks("question", Question, path):
+        ids = [None, *(each.id for each in asked)]
+        if question.id in ids or question.after not in ids:
+            what = "its id must be new, and its `after` the id of a question before it"
+            raise LessonError(f"quiz.toml, {question.id}: {what}.")
         if question.look_up:
-            cell = _look_up(question.look_up, place, rows)
+            cell = _look_up(question.look_up, question.id, rows)
             for choice in question.choices:
                 choice.right = choice.cell == cell
-        if because := question.because:
-            because.id, because.after = f"{question.id}_because", question.id
-        for each in filter(None, (question, because)):
-            right = sum(choice.right for choice in each.choices)
-            if not each.code and right != 1:
-                raise LessonError(f"{place}: {each.id} has {right} choices that are right, not 1.")
-            for letter, choice in zip(ascii_uppercase, each.choices, strict=False):
-                choice.letter = letter
-            asked.append(each)
+        right = sum(choice.right for choice in question.choices)
+        if not question.code and right != 1:
+            raise LessonError(f"quiz.toml, {question.id}: {right} choices are right; it takes one.")
+        for letter, choice in zip(ascii_uppercase, question.choices, strict=False):
+            choice.letter = letter
+        asked.append(question)
     return asked
 
 
 def predictions() -> Iterator[Prediction]:
     """Yield what is to be predicted before the run, each with its outcome looked up."""
-    for place, prediction in blocks("predict", Prediction):
-        prediction.outcome = _look_up(prediction.look_up, place, None)
+    for prediction in blocks("predict", Prediction):
+        prediction.outcome = _look_up(prediction.look_up, prediction.id)
         yield prediction
 
 
@@ -209,6 +209,8 @@ def mark(question: Question, letter: str | None) -> Verdict:
     whys = {choice.letter: choice.why for choice in question.choices}
     if not letter:
         return Verdict("not yet", question.hint)
+    if letter in whys and not question.right:
+        return Verdict("not yet", "The quiz can't run its code right now; fix app/ first.")
     if letter in whys:
         return Verdict("right" if letter == question.right else "wrong", whys[letter])
     known = ", ".join(whys)
@@ -216,31 +218,27 @@ def mark(question: Question, letter: str | None) -> Verdict:
 
 
 @cache
-def printed(code: str) -> str:
-    """Return what `code` prints in a Python of its own; raise LessonError if it can't run."""
+def printed(code: str) -> str | None:
+    """Return what `code` prints in a Python of its own; None if it can't run."""
     command = [sys.executable, "-E", "-X", "utf8", "-W", "ignore", "-c", code]
     how: Any = {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "timeout": 20}
     try:
         return str(subprocess.check_output(command, cwd=ROOT, encoding="utf-8", **how))
     except subprocess.SubprocessError:
-        raise LessonError("The quiz can't run its code right now; fix app/ first.") from None
+        return None
 
 
-def blocks(kind: str, model: type[Model], path: Path = QUIZ) -> Iterator[tuple[str, Model]]:
-    """Yield each [[kind]] of the file with its place, such as "quiz.toml, line 3, q1"."""
-    text = read(path)
+def blocks(kind: str, model: type[Model], path: Path = QUIZ) -> Iterator[Model]:
+    """Yield each [[kind]] of the file; raise LessonError with the id of one that isn't right."""
     try:
-        found = tomllib.loads(text).get(kind, [])
+        found = tomllib.loads(read(path)).get(kind, [])
     except tomllib.TOMLDecodeError as error:
         raise LessonError(f"{path.name}: {error}") from None
-    lines = [n for n, line in enumerate(text.splitlines(), 1) if line.strip() == f"[[{kind}]]"]
-    if len(lines) != len(found) or not found:
-        raise LessonError(f"{path.name}: start each {kind} with a line that says [[{kind}]].")
-    for line, block in zip(lines, found, strict=True):
-        place = f"{path.name}, line {line}, {block.get('id')}"
+    for block in found:
         try:
-            yield place, model.model_validate(block)
+            yield model.model_validate(block)
         except ValidationError as error:
+            place = f"{path.name}, {block.get('id')}"
             raise LessonError(f"{place}: {said_first(error.errors())}.") from None
 
 
@@ -249,40 +247,54 @@ def said_first(errors: Sequence[Any]) -> str:
     return f"{'.'.join(map(str, errors[0]['loc'])) or 'value'}: {errors[0]['msg']}"
 
 
-def _look_up(look_up: LookUp, place: str, rows: list[dict[str, str]] | None) -> str:
+def _look_up(look_up: LookUp, id_: str, rows: list[dict[str, str]] | None = None) -> str:
     if rows is None:
         rows = [row.cells for row in given_rows()]
     found = [row[look_up.column] for row in rows if row[look_up.where] == look_up.is_]
     if len(found) != 1:
-        count = f"{len(found)} rows of" if found else "no row of"
-        raise LessonError(f"{place}: {count} the table where {look_up.where} is {look_up.is_!r}.")
+        what = f"{len(found)} rows of the table have {look_up.is_!r} under {look_up.where}, not 1"
+        raise LessonError(f"quiz.toml, {id_}: {what}.")
     return found[0]
 
 
 def read_answers(path: Path = ANSWERS) -> dict[str, str]:
     """Return the answers by their questions' ids; raise LessonError with the line of a bad one."""
-    return _answers(read(path), path.name)
+    text = read(path)
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        reason, _, at = str(error).partition(" (at ")
+        [line] = re.findall(r"line (\d+)", at) or [len(text.splitlines())]
+        how = 'write each answer between quotes, as in q1 = "A"'
+        raise LessonError(f"{path.name}, line {line}: {reason}; {how}.") from None
+    ids, given = _ids(), {}
+    for section, entries in data.items():
+        if section not in ids or not isinstance(entries, dict):
+            what = f"{section} doesn't belong here; answers go under [predict] or [quiz]."
+            raise LessonError(f"{path.name}, line {_line(text, section)}: {what}")
+        for key, value in entries.items():
+            place = f"{path.name}, line {_line(text, key)}"
+            if key not in ids[section]:
+                raise LessonError(f"{place}: there's no question {key}; see TUTORIAL.md.")
+            if not isinstance(value, str):
+                raise LessonError(f'{place}: write it between quotes, as in {key} = "A".')
+            if value.strip():
+                given[key] = value.strip()
+    return given
 
 
 def write_answer(id_: str, answer: str, path: Path = ANSWERS) -> None:
     """Write one answer, and change nothing else; raise LessonError if the file can't take it."""
+    read_answers(path)
+    document: Any = tomlkit.parse(read(path))
     section = next((section for section, ids in _ids().items() if id_ in ids), "")
     if not section:
         raise LessonError(f"There's no question {id_}.")
-    read_answers(path)
-    answer = " ".join(answer.encode(errors="replace").decode().replace("\x7f", "").split())
-    value = json.dumps(answer, ensure_ascii=False)
-    content = path.read_bytes().decode()  # with its line ends and byte order mark
-    text = r"""("(?:\\.|[^"\\\r\n])*"|'[^'\r\n]*')"""
-    entry = re.compile(rf"^([ \t]*{id_}[ \t]*=[ \t]*){text}(?!['\"])", re.M)
-    changed, found = entry.subn(lambda entry: entry[1] + value, content, count=1)
-    if not found:
-        head = re.compile(rf"^\[{section}\][^\r\n]*", re.M)
-        changed = head.sub(lambda head: f"{head[0]}\n{id_} = {value}", content, count=1)
-    if _answers(changed.removeprefix("\ufeff"), path.name).get(id_, "") != answer:
-        raise LessonError(f"{path.name}{_line(content, id_)}: write {id_} = {value} by hand.")
-    draft = path.with_name(f".{path.name}.new")
-    draft.write_bytes(changed.encode())
+    document.setdefault(section, {})[id_] = " ".join(answer.split())
+    was, draft = path.read_bytes(), path.with_name(f".{path.name}.new")
+    encoding = "utf-8-sig" if was.startswith(codecs.BOM_UTF8) else "utf-8"
+    line_end = "\r\n" if b"\r\n" in was else "\n"
+    draft.write_text(tomlkit.dumps(document), encoding, errors="replace", newline=line_end)
     draft.replace(path)
 
 
@@ -291,30 +303,6 @@ def _ids() -> dict[str, list[str]]:
     return {section: [each.id for each in found] for section, found in asked.items()}
 
 
-def _answers(text: str, name: str) -> dict[str, str]:
-    ids, found = _ids(), {}
-    try:
-        data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        reason, _, at = str(error).partition(" (at ")
-        [line] = re.findall(r"line (\d+)", at) or [len(text.splitlines())]
-        how = 'write each answer between quotes, as in q1 = "A"'
-        raise LessonError(f"{name}, line {line}: {reason}; {how}.") from None
-    for section, entries in data.items():
-        if section not in ids or not isinstance(entries, dict):
-            what = f"{section} doesn't belong here; answers go under [predict] or [quiz]."
-            raise LessonError(f"{name}{_line(text, section)}: {what}")
-        for key, value in entries.items():
-            place = f"{name}{_line(text, key)}"
-            if key not in ids[section]:
-                raise LessonError(f"{place}: there's no question {key}; see TUTORIAL.md.")
-            if not isinstance(value, str):
-                raise LessonError(f'{place}: write it between quotes, as in {key} = "A".')
-            if value.strip():
-                found[key] = value.strip()
-    return found
-
-
-def _line(text: str, key: str) -> str:
-    found = re.search(rf"^\s*\[?[\"']?{re.escape(key)}\b", text, re.M)
-    return f", line {text.count(chr(10), 0, found.end()) + 1}" if found else ""
+def _line(text: str, key: str) -> int:
+    before = re.split(rf"^\s*\[?[\"']?{re.escape(key)}\b", text, maxsplit=1, flags=re.M)[0]
+    return before.count("\n") + 1

@@ -16,7 +16,7 @@ from lesson.course import ROOT, Exercise, LessonError, Verdict, blocks
 
 SILENCE = 12  # seconds; after 8 the process itself says where it hangs
 MARKED = ("exercise1", "exercise2", "exercise4", "exercise5", "exercise3")  # in this order
-EXERCISES = [exercise for _, exercise in blocks("exercise", Exercise)]
+EXERCISES = list(blocks("exercise", Exercise))
 
 
 def verdicts(root: Path = ROOT, environment: Mapping[str, str] = os.environ) -> dict[str, Verdict]:
@@ -24,7 +24,9 @@ def verdicts(root: Path = ROOT, environment: Mapping[str, str] = os.environ) -> 
 
     "exercises" comes first if app/ doesn't start. Raises LessonError if the check itself can't.
     """
+    # % if cookiecutter.broker != "none"
     environment = {key: value for key, value in environment.items() if key != "BROKER_URL"}
+    # % endif
     output, ended = run(["-W", "ignore", "-m", "lesson.marks"], root, environment, SILENCE)
     said = [json.loads(line) for line in output.splitlines() if line.startswith('{"')]
     if not said:
@@ -46,8 +48,7 @@ def verdicts(root: Path = ROOT, environment: Mapping[str, str] = os.environ) -> 
     # % endif
     hints = {each.id: Verdict("not yet", each.hint) for each in EXERCISES}
     judged = {id_: verdict for id_, verdict in marks.items() if verdict.sentence}
-    broken = {id_: verdict for id_, verdict in judged.items() if id_ not in hints}
-    return broken | hints | judged
+    return {id_: judged[id_] for id_ in judged if id_ not in hints} | hints | judged
 
 
 def run(

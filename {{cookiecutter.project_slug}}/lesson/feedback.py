@@ -43,13 +43,15 @@ def explain(error: BaseException, fallback: str = "") -> str:
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if own(frame.filename) and not is_circle(error):  # which has no one frame
             by = "" if frame.name.startswith("<") else f"{frame.name} raises "
-            return advise(f"{file_of(frame.filename)}, line {frame.lineno}", f"{by}{what}")
+            place = f"{file_of(frame.filename)}, line {frame.lineno}"
+            return advise(place, by + what, frame.line)
     return advise(fallback, what)
 
 
-def advise(place: str, what: str) -> str:
+def advise(place: str, what: str, code: str | None = "") -> str:
     """Return one line for the learner: the place, what happened, and the advice that fits it."""
-    found = ((re.search(rule["when"], what), rule["say"]) for rule in FEEDBACK["rules"])
+    text = f"{what}\n{code}"
+    found = ((re.search(rule["when"], text), rule["say"]) for rule in FEEDBACK["rules"])
     advice = next(match.expand(sentence) for match, sentence in found if match)
     what = re.sub(r", not <.+>| \(\S+\.py\)", "", what)  # Python's names, which help nobody
     end = "" if what.endswith((".", "!", "?")) else "."

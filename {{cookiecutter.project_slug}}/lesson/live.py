@@ -26,7 +26,6 @@ class Watched:
         self.app = app
         self.recorder = Recorder(folder)
         self.page = guarded(site(app, self.recorder))
-        self.in_hand = 0  # requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope.get("path", "").removeprefix(scope.get("root_path", ""))
@@ -41,11 +40,7 @@ class Watched:
             response = PlainTextResponse("The app is stopping.", 503, {"Connection": "close"})
             await response(scope, receive, send)
         else:
-            self.in_hand += 1
-            try:
-                await self.recorder.request(self.app, scope, receive, send)
-            finally:
-                self.in_hand -= 1
+            await self.recorder.request(self.app, scope, receive, send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the app's lifespan, and withhold signals from the server until its shutdown is over.
@@ -59,6 +54,8 @@ class Watched:
 
         def signalled(number: int, frame: object) -> None:
             withheld.append(number)
+            if len(withheld) > 1 and self.recorder.state == "running":  # the loop didn't hear of it
+                raise KeyboardInterrupt  # which ends what blocks it
             loop.call_soon_threadsafe(stop.set)
             if withheld.count(signal.SIGINT) > 1:  # Ctrl+C, again
                 pass_on()
@@ -77,7 +74,8 @@ class Watched:
             await stop.wait()
             self.recorder.tell("stopping")
             late = loop.call_later(PATIENCE, pass_on)  # then the server decides
-            while self.in_hand and not asked.done():
+            running = self.recorder.running.values()
+            while "request" in [each.type for each in tuple(running)] and not asked.done():
                 await asyncio.wait({asked}, timeout=0.02)
             late.cancel()
             return {"type": "lifespan.shutdown"}

@@ -1,6 +1,5 @@
 """How far each exercise is, judged by what the app does: lesson.exercises runs this."""
 
-import ast
 import inspect
 import json
 import os
@@ -13,13 +12,13 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 
 from lesson import course
-from lesson.course import Verdict
-from lesson.feedback import explain, is_circle, say, where
+from lesson.course import Verdict, file_of, said_first
+from lesson.feedback import FEEDBACK, explain, is_circle, say, where
 from lesson.probe import Probe, Run, Step
 
 Mark = str | Verdict | None  # a sentence that says what's wrong, a verdict, or not begun
-CATCHES = (ast.Try, ast.TryStar, ast.With)
 SHOP = ("app.handlers.orders", "app.handlers.stock")
+GIVEN = ("app.handlers.orders", "app.handlers.requests")
 
 
 def marks(app: Probe) -> Iterator[tuple[str, Mark]]:
@@ -34,8 +33,9 @@ def marks(app: Probe) -> Iterator[tuple[str, Mark]]:
         nine, ten, more = map(app.order, (9, 10, 25))
         used = {type(step.event) for step in ten.steps}
         yield "exercise2", chain(app, two, nine, ten, more, receipt)
-        yield "exercise4", failing_receipt(app, receipt)
-        yield "exercise5", duplicate(app, two, receipt)
+        if receipt:
+            yield "exercise4", failing_receipt(app, receipt)
+            yield "exercise5", duplicate(app, two, receipt)
     try:
         yield "exercise3", own_feature(app, used)
     except course.LessonError as error:
@@ -53,10 +53,13 @@ def why_no_order(app: Probe, run: Run) -> str:
     if not run.endpoint:
         return say("no_route", "app/handlers/orders.py, line 1")
     place = where(run.endpoint)
+    if run.endpoint.__module__ != SHOP[0] and hasattr(sys.modules.get(SHOP[0]), "place_order"):
+        return say("taken", place, request=run.request, who="place_order")
     if run.error and (is_circle(run.error) or not run.failures()):
         return explain(run.error, run.steps[-1].place if run.steps else place)
     if run.status != 201 and not run.failures():
-        return refusal(run, place)
+        placed = app.placed(run) and run.status < 300
+        return say("not_201", place, status=run.status) if placed else refusal(run, place)
     if app.placed(run):
         return ""
     return unsent(run, app.events.OrderPlaced) or say("no_order", place, who=name(run.endpoint))
@@ -75,7 +78,7 @@ def second_listener(app: Probe, run: Run, receipt: Any) -> Mark:
     if len(calls) > 1:
         names = " and ".join(name(step.listener) for step in calls)
         return Verdict("right", say("two", names=names))
-    return misplaced(app) or shadowed(app)
+    return misplaced(app) or odd(shop=True)
 
 
 def chain(app: Probe, two: Run, nine: Run, ten: Run, more: Run, receipt: Any) -> Mark:
@@ -90,20 +93,20 @@ def chain(app: Probe, two: Run, nine: Run, ten: Run, more: Run, receipt: Any) ->
     if new := [step for step in ten.failures() if step.listener not in known]:
         return explain(new[0].error, where(new[0].listener))
     if followers and not heard:
-        return unheard(app, followers[0])
+        return unheard(app, type(followers[0].event), followers[0].place)
     quantity = 9 if early else 25 if followers else 10
     if early or bool(followers) != bool(late):
         first = (early + followers + late)[0]
-        does = f"emits {first.kind} too" if early else f"doesn't emit {first.kind}"
+        does = f"emits {name(first.event)} too" if early else f"doesn't emit {name(first.event)}"
         return say("wrong_number", first.place, quantity=quantity, does=does)
     if heard:
         who = name(heard[0].listener)
-        return Verdict("right", say("chained", event=heard[0].kind, who=who))
+        return Verdict("right", say("chained", event=name(heard[0].event), who=who))
     for step in ten.steps:
         if step.cause or type(step.event) in app.own_events():
             key = "old_event" if step.cause else "route_emits"
-            return say(key, step.place, event=step.kind)
-    if problem := shadowed(app) or unsent(ten, *app.own_events()):
+            return say(key, step.place, event=name(step.event))
+    if problem := odd(shop=True) or unsent(ten, *app.own_events()):
         return problem
     listened = [event for event, _ in app.bus.registered]
     for event in app.own_events():
@@ -114,11 +117,11 @@ def chain(app: Probe, two: Run, nine: Run, ten: Run, more: Run, receipt: Any) ->
 
 def failing_receipt(app: Probe, receipt: Any) -> Mark:
     """Exercise 4: an order is taken, whatever happens to its receipt."""
-    if receipt is None:
-        return None
     run = app.order(3, failing=receipt)
+    if isinstance(run.error, NameError | AttributeError | TypeError):  # of the try itself
+        return explain(run.error, where(run.endpoint))
     if run.status == 201 and (placed := app.placed(run)):
-        safe = str(placed[0].event.order_id) in run.body
+        safe = f'"order_id":"{placed[0].event.order_id}"' in run.body
         return Verdict("right", say("safe")) if safe else say("no_id", where(run.endpoint))
     if place := catches("place_order"):
         return say("still_fails", place, status=run.status)
@@ -128,15 +131,15 @@ def failing_receipt(app: Probe, receipt: Any) -> Mark:
 
 def duplicate(app: Probe, run: Run, receipt: Any) -> Mark:
     """Exercise 5: an event that comes twice makes one receipt."""
-    if not run.prints_receipt(receipt):
-        own = [step.error for step in run.failures() if step.listener == receipt]
-        found = bool(own) and type(own[0]) is not RuntimeError  # which the tutorial has them raise
-        return explain(own[0], where(receipt)) if found else None
-    again, other = app.emit(app.placed(run)[0].event.model_copy()), app.order(2)
     place, who = where(receipt), name(receipt)
+    own = [step.error for step in run.failures() if step.listener == receipt]
+    if not run.prints_receipt(receipt):
+        if own and type(own[0]) is RuntimeError:
+            return None  # the tutorial has them raise it, for exercise 4
+        return explain(own[0], place) if own else say("no_print", place, who=who)
+    again, other = app.emit(app.placed(run)[0].event.model_copy()), app.order(2)
     if receipt in [step.listener for step in again.failures()]:
-        before = [step.error for step in run.failures() if step.listener == receipt]
-        return explain(before[0], place) if before else say("fails_twice", place, who=who)
+        return explain(own[0], place) if own else say("fails_twice", place, who=who)
     if not other.prints_receipt(receipt):
         return say("too_few", place, who=who)
     if not again.prints_receipt(receipt):
@@ -157,24 +160,24 @@ def own_feature(app: Probe, used: set[type]) -> Mark:
         failed = [step for step in new if step.error]
         if failed:
             problems.append(explain(failed[0].error, where(failed[0].listener)))
-        elif heard:
-            right = Verdict("right", say("own", request=run.request, event=heard[0].kind))
-            return row_problem(rows, heard, run) or right
         elif run.error:
             problems.append(explain(run.error, place))
-        elif new:
-            problems.append(unheard(app, new[0]))
-        elif missed := shadowed(app) or unsent(run, app.events.Event):
+        elif heard and run.status < 400:
+            right = Verdict("right", say("own", request=run.request, event=name(heard[0].event)))
+            return row_problem(rows, heard, run) or right
+        elif new and not heard:
+            problems.append(unheard(app, type(new[0].event), new[0].place))
+        elif missed := odd(shop=False) or unsent(run, app.events.Event):
             problems.append(missed)
         elif run.request.startswith("GET ") and not run.steps:
             continue  # a question that changes nothing is no event
         elif run.status >= 400:
             problems.append(refusal(run, place))
         elif run.steps:
-            problems.append(say("old_event", run.steps[0].place, event=run.steps[0].kind))
+            problems.append(say("old_event", run.steps[0].place, event=name(run.steps[0].event)))
         else:
             problems.append(say("no_event", place, who=who))
-    if problem := next(iter(problems), left_out(app)):
+    if problem := next(iter(problems), left_out(app) or odd(shop=False)):
         return problem
     if rows:
         place = f"TUTORIAL.md, line {rows[0].line}"
@@ -200,32 +203,27 @@ def row_problem(rows: list[course.Row], heard: list[Step], run: Run) -> str:
         if line.startswith("|") and named.search(line):
             return say("row_outside", f"TUTORIAL.md, line {number}")
     last = course.given_rows()[-1].line
-    return say("row_missing", f"TUTORIAL.md, line {last}", event=heard[0].kind, who=who)
+    return say("row_missing", f"TUTORIAL.md, line {last}", event=name(heard[0].event), who=who)
 
 
-def unheard(app: Probe, step: Step) -> str:
-    """Return what to do about an event that nobody hears."""
+def unheard(app: Probe, event_type: type, emitted: str = "") -> str:
+    """Return what to do about an event, `emitted` at a place, that nobody hears."""
     for other, listener in app.bus.registered:
-        if other is not type(step.event) and other.__name__ == step.kind:
-            return say("another_class", where(other), who=name(listener), event=step.kind)
-    return say("unheard", step.place, event=step.kind)
+        words = {"who": name(listener), "event": other.__name__}
+        if other is not event_type and other.__name__ == event_type.__name__:
+            return say("another_class", where(other), **words)
+        takes = getattr(listener, "__annotations__", {}).values()
+        if other is not event_type and event_type in takes:
+            return say("hears_another", where(listener), **words, wanted=event_type.__name__)
+    return say("unheard", emitted, event=event_type.__name__) if emitted else ""
 
 
 def unsent(run: Run, *kinds: type) -> str:
     """Return the place of an event of these kinds that was made and never emitted."""
     sent = [id(step.event) for step in run.steps]
     for event, place in run.made:
-        if not place or id(event) in sent or not isinstance(event, kinds):
-            continue
-        file, line = place.split(", line ")
-        words = {"event": type(event).__name__}
-        tree = ast.parse((course.ROOT / file).read_bytes())
-        statements = [each for each in ast.walk(tree) if isinstance(each, ast.stmt)]
-        around = [s for s in statements if s.lineno <= int(line) <= (s.end_lineno or 0)]
-        if not re.search(r"(?<!await )\bemit\(", ast.unparse(around[-1])):
-            return say("not_emitted", place, **words)
-        plain = any(isinstance(each, ast.FunctionDef) for each in around)
-        return say("not_awaited", place, where=", in an `async def`" if plain else "", **words)
+        if place and id(event) not in sent and isinstance(event, kinds):
+            return say("unsent", place, event=type(event).__name__)
     return ""
 
 
@@ -233,9 +231,7 @@ def refusal(run: Run, place: str) -> str:
     """Return what a refused request was told, and what to do."""
     told = say("body", body=run.body[:150] or "nothing")
     with suppress(ValueError, LookupError, TypeError):
-        first = json.loads(run.body)["detail"][0]
-        field = ".".join(map(str, first["loc"][1:]))
-        told = say("invalid", field=field, reason=first["msg"])
+        told = say("invalid", error=said_first(json.loads(run.body)["detail"]))
     return say("refused", place, request=run.request, status=run.status, refusal=told)
 
 
@@ -244,8 +240,14 @@ def left_out(app: Probe) -> str:
     for module, value, variable in members(app, APIRouter, FastAPI):
         for route in value.routes:
             endpoint = getattr(route, "endpoint", None)
-            if getattr(endpoint, "__module__", "") == module and endpoint not in app.endpoints:
-                return say("left_out", where(endpoint), who=name(endpoint), variable=variable)
+            if getattr(endpoint, "__module__", "") != module or endpoint in app.endpoints:
+                continue
+            requests = [f"{method} {route.path}" for method in getattr(route, "methods", ())]
+            for request in filter(app.routes.get, requests):
+                pair = [endpoint, app.routes[request][0]]
+                mine, other = pair[::-1] if module in GIVEN else pair
+                return say("taken", where(mine), request=request, who=name(other))
+            return say("left_out", where(endpoint), who=name(endpoint), variable=variable)
     return ""
 
 
@@ -254,29 +256,37 @@ def misplaced(app: Probe) -> str:
     placed = app.events.OrderPlaced
     place_order = getattr(sys.modules.get(SHOP[0]), "place_order", None)
     called = getattr(getattr(place_order, "__code__", None), "co_names", ())
+    registered = {listener: event for event, listener in app.bus.registered}
     for module, function, who in members(app, type(name)):
-        event = {listener: event for event, listener in app.bus.registered}.get(function)
-        if event is placed or function.__module__ != module or function in app.endpoints:
+        if function.__module__ != module or function in app.endpoints:
             continue
-        parameters = inspect.signature(function).parameters.values()
-        wants = placed in [parameter.annotation for parameter in parameters]
-        place, words = where(function), {"who": who, "event": event and event.__name__}
-        if event and event.__name__ == "OrderPlaced":
-            return say("another_class", where(event), **words)
-        if event and (wants or (module in SHOP and event.__name__ in ("Startup", "Shutdown"))):
-            return say("waits_for_another", place, **words)
+        place, takes = where(function), function.__annotations__.values()
+        if event := registered.get(function):
+            if module in SHOP and event in (app.events.Startup, app.events.Shutdown):
+                words = {"event": event.__name__, "wanted": "OrderPlaced"}
+                return say("hears_another", place, who=who, **words)
+            continue
         source = re.sub("#.*", "", inspect.getsource(sys.modules[module]))
         unused = len(re.findall(rf"\b{who}\b", source)) == 1
-        if not event and (wants or (module in SHOP and unused and len(parameters) < 2)):
+        alone = function.__code__.co_argcount < 2 and (unused or who in called)
+        if placed in takes or (module in SHOP and alone):
             return say("direct_call" if who in called else "no_order_runs", place, who=who)
-    return ""
+    return unheard(app, placed)
 
 
-def shadowed(app: Probe) -> str:
-    """Return the place of a function of the learner's that hides one of app.bus."""
-    for _, function, word in members(app, type(name)):
-        if word in ("on", "emit") and function is not getattr(app.bus, word):
-            return say("hides", where(function), word=word)
+def odd(shop: bool) -> str:
+    """Return what can't do what's meant: a line in the files of the shop, or in others; a file."""
+    for path in sorted((course.ROOT / "app").rglob("[!_.]*.py")):
+        module = ".".join(path.relative_to(course.ROOT).with_suffix("").parts)
+        if (path.stem in ("orders", "stock")) is not shop or path.parent.name == "messaging":
+            continue
+        if module not in sys.modules:
+            return say("not_imported", f"{file_of(path)}, line 1")
+        text = course.read(path) if module.startswith("app.handlers.") else ""
+        for rule in FEEDBACK["lines"]:
+            if found := re.search(rule["when"], text, re.M):
+                line = text.count("\n", 0, found.start()) + 1
+                return f"{file_of(path)}, line {line}: {found.expand(rule['say'])}"
     return ""
 
 
@@ -290,11 +300,10 @@ def members(app: Probe, *kinds: type) -> Iterator[tuple[str, Any, str]]:
 
 def catches(function: str) -> str:
     """Return the place where a function of orders.py begins to catch errors; "" if it doesn't."""
-    found: Any = getattr(sys.modules.get(SHOP[0]), function, None)
-    lines, first = inspect.getsourcelines(found) if hasattr(found, "__code__") else ([], 0)
-    tree = ast.walk(ast.parse("".join(lines)))
-    places = [node.lineno + first - 1 for node in tree if isinstance(node, CATCHES)]
-    return f"app/handlers/orders.py, line {places[0]}" if places else ""
+    code: Any = getattr(sys.modules.get(SHOP[0]), function, None)
+    lines, first = inspect.getsourcelines(code) if hasattr(code, "__code__") else ([], 0)
+    found = [n for n, line in enumerate(lines, first) if re.match(r"\s*(try:|with )", line)]
+    return f"app/handlers/orders.py, line {found[0]}" if found else ""
 
 
 def name(listener: Any) -> str:
@@ -302,7 +311,10 @@ def name(listener: Any) -> str:
 
 
 def report(app: Probe) -> None:
+    said: set[Mark] = set()
     for id_, found in marks(app):
+        found = None if found in said else found  # once is enough
+        said.add(found)
         wrong = Verdict("wrong" if found else "not yet", str(found or ""))
         app.note(id=id_, **(found if isinstance(found, Verdict) else wrong)._asdict())
 

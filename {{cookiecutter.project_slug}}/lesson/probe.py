@@ -1,11 +1,9 @@
 """The learner's app, run and watched: what a request prints, what it emits, and who hears that."""
 
 import asyncio
-import importlib
 import json
 import logging
 import os
-import sqlite3
 import sys
 import threading
 import time
@@ -13,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from functools import partial
+from importlib import import_module
 from io import TextIOBase
 from typing import Any
 
@@ -37,10 +35,6 @@ class Step:
     printed: str = ""
     output: Any = None
     error: Any = None  # an exception
-
-    @property
-    def kind(self) -> str:
-        return type(self.event).__name__
 
 
 @dataclass
@@ -76,7 +70,6 @@ class Probe(TextIOBase):
         self.loop: asyncio.AbstractEventLoop | None = None
         self.known: dict[str, Any] = {}  # what answers said, for requests that come later
         self.running = 0  # listeners
-        self.failing: Any = None  # a listener that fails instead of being called
         self.now: ContextVar[Step | None] = ContextVar("now", default=None)
         threading.Thread(target=self.watch, daemon=True).start()
 
@@ -89,21 +82,10 @@ class Probe(TextIOBase):
         if problem := feedback.unreadable():
             return problem
         sys.stdout = self
-        # The client runs the app in another thread than it's imported in; a server doesn't.
-        sqlite3.connect = partial(sqlite3.connect, check_same_thread=False)  # type: ignore[assignment]
         try:
-            names = ("app.bus", "app.events", "app.main")
-            self.bus, self.events, main = map(importlib.import_module, names)
-            if not hasattr(self.events, "OrderPlaced"):
-                return feedback.say("renamed", "app/events.py, line 1")
-            self.app = main.app
-            self.note_what_is_made()
-            watching = self.bus.Middleware()
-            watching.emitted, watching.dispatch = self.emitted, self.dispatch
-            client = TestClient(self.guarded, raise_server_exceptions=False)
-            with watching, client as self.client:
-                self.routes = sample.routes_of(self.app)
-                self.endpoints = [endpoint for endpoint, _ in self.routes.values()]
+            with TestClient(self.guarded, raise_server_exceptions=False) as self.client:
+                if not hasattr(self.events, "OrderPlaced"):
+                    return feedback.say("renamed", "app/events.py, line 1")
                 mark(self)
                 self.begin("The end of the app")
         except (Exception, SystemExit) as error:
@@ -112,8 +94,17 @@ class Probe(TextIOBase):
             return feedback.explain(reason, feedback.where(failed.listener) if failed else "")
         return ""
 
-    def begin(self, request: str, endpoint: Any = None) -> Run:
-        self.run = Run(request, endpoint)
+    def load(self) -> None:
+        """Import the app, and watch its bus."""
+        self.bus, self.events, main = map(import_module, ("app.bus", "app.events", "app.main"))
+        self.app = main.app
+        self.routes = sample.routes_of(self.app)
+        self.endpoints = [endpoint for endpoint, _ in self.routes.values()]
+        self.note_what_is_made()
+        self.bus.Middleware.__enter__(self)
+
+    def begin(self, request: str, endpoint: Any = None, failing: Any = None) -> Run:
+        self.run, self.failing = Run(request, endpoint), failing
         self.note(asking=request)
         self.since = time.monotonic()
         return self.run
@@ -168,19 +159,21 @@ class Probe(TextIOBase):
         """Answer as the app does, note its error, and survive its sys.exit()."""
         self.loop = asyncio.get_running_loop()
         try:
+            if scope["type"] == "lifespan":
+                self.load()  # in the thread that runs it, as a server does
             await self.app(scope, receive, send)
         except (Exception, SystemExit) as error:
             self.run.error = error
             raise RuntimeError("The app failed") from error
 
-    def ask(self, request: str, **body: Any) -> Run:
+    def ask(self, request: str, failing: Any = None, **body: Any) -> Run:
         """Send a request, wait for everything that it sets off, and return what it did."""
         endpoint, operation = self.routes.get(request, (None, {}))
         method, _, path = request.partition(" ")
         details = sample.request(path, operation, self.app.openapi(), self.known)
         if body:
             details["json"] = details.get("json", {}) | body
-        run = self.begin(request, endpoint)
+        run = self.begin(request, endpoint, failing)
         response = self.client.request(method, **details)
         run.status, run.body = response.status_code, response.text
         self.wait_for(self.settle)
@@ -191,10 +184,7 @@ class Probe(TextIOBase):
 
     def order(self, quantity: int, failing: Any = None) -> Run:
         """Place an order for this many packets of tea; a listener may be made to fail."""
-        self.failing = failing
-        run = self.ask("POST /orders", item="tea", quantity=quantity)
-        self.failing = None
-        return run
+        return self.ask("POST /orders", failing, item="tea", quantity=quantity)
 
     def emit(self, event: Any) -> Run:
         """Emit an event as the page's "Again" does; return what that did."""
@@ -230,8 +220,8 @@ class Probe(TextIOBase):
             while coroutine is not None:
                 frames.insert(0, getattr(coroutine, "cr_frame", None))
                 coroutine = getattr(coroutine, "cr_await", None)
-        places = [place for place in map(feedback.caller, frames) if "app/main.py" not in place]
-        place = next(filter(None, places), "")
+        places = [place for place in map(feedback.caller, frames) if place]
+        place = next((place for place in places if "app/main.py" not in place), "")
         self.note(stuck=feedback.say("hangs", place, request=self.run.request))
         os._exit(1)
 

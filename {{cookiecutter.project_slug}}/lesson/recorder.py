@@ -247,7 +247,8 @@ class Recorder(bus.Middleware):
 
     @contextmanager
     def _inside(self, now: Step, if_it_fails: str = "") -> Iterator[None]:
-        token = _now.set(now)
+        token, self.running[now.sequence] = _now.set(now), now
+        self.tell()
         try:
             yield
         except BaseException as error:
@@ -255,7 +256,9 @@ class Recorder(bus.Middleware):
             raise
         finally:
             _now.reset(token)
+            del self.running[now.sequence]
             self._end(now)
+            self.tell()  # also if it has ended before: what ran in the background is over
 
     def _begin(self, event: Event | None, detail: str = "") -> Step:
         name, fields = "request", None
@@ -266,8 +269,6 @@ class Recorder(bus.Middleware):
             now.step, now.cause = parent.step, parent.sequence
         if row := ROWS.get(type(event)):
             now.step, now.event, now.next_action = row
-        self.running[now.sequence] = now
-        self.tell()
         return now
 
     def _end(self, now: Step) -> None:
@@ -276,7 +277,6 @@ class Recorder(bus.Middleware):
         if now._scope is not None:
             _note_answer(now, now._scope)
         now.end()
-        del self.running[now.sequence]
         if now.listener:
             self.calls[now.listener] += 1
         rows = [now.row()]

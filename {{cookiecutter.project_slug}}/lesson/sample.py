@@ -1,7 +1,8 @@
 """The app's events and routes, and for each route a request that its OpenAPI schema accepts."""
 
+import re
 from collections.abc import Mapping
-from re import _parser  # type: ignore[attr-defined]  # the parser of re itself
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote
@@ -24,7 +25,7 @@ def routes_of(app: FastAPI) -> dict[str, tuple[Any, Any]]:
     paths = app.openapi()["paths"]
     return {
         f"{method} {route.path_format}": (route.endpoint, paths[route.path_format][method.lower()])
-        for route in iter_route_contexts(app.routes)
+        for route in reversed(list(iter_route_contexts(app.routes)))  # the first one answers
         for method in sorted(route.methods or ())
         if route.endpoint and method.lower() in paths.get(route.path_format or "", ())
     }
@@ -32,18 +33,16 @@ def routes_of(app: FastAPI) -> dict[str, tuple[Any, Any]]:
 
 def request(path: str, operation: Any, document: Any, known: Known) -> dict[str, Any]:
     """Return what TestClient.request takes; what's named like something `known` gets its value."""
-    made: dict[str, Any] = {"url": path, "params": {}, "headers": {}, "cookies": {}}
-    places = {"query": "params", "header": "headers", "cookie": "cookies"}
+    given: dict[str, dict[str, str]] = {"path": {}, "query": {}, "header": {}, "cookie": {}}
     for parameter in operation.get("parameters", []):
-        name = parameter["name"]
-        text = known.get(name, value(parameter["schema"], document, known))
-        text = text[0] if isinstance(text, list) else text
-        if parameter["in"] == "path":
-            made["url"] = made["url"].replace("{" + name + "}", quote(str(text), safe=""))
-        elif parameter["required"]:
-            made[places[parameter["in"]]][name] = str(text)
-    body = operation.get("requestBody", {}).get("content", {}).get("application/json")
-    if body is not None:
+        if parameter["required"]:
+            name = parameter["name"]
+            text = known.get(name, value(parameter["schema"], document, known))
+            given[parameter["in"]][name] = str(text[0] if isinstance(text, list) else text)
+    made: dict[str, Any] = {"params": given["query"], "headers": given["header"]}
+    made["cookies"] = given["cookie"]
+    made["url"] = path.format_map({name: quote(text, "") for name, text in given["path"].items()})
+    if body := operation.get("requestBody", {}).get("content", {}).get("application/json"):
         made["json"] = value(body["schema"], document, known)
     return made
 
@@ -73,32 +72,13 @@ def value(schema: Any, document: Any, known: Known = MappingProxyType({})) -> An
             return min(least, schema.get("maximum", least))
         case "boolean" | "null" as kind:
             return True if kind == "boolean" else None
-    if "pattern" in schema:
-        return matching(_parser.parse(schema["pattern"]))
     text = FEEDBACK["formats"].get(schema.get("format"), "tea")
-    text += "a" * (schema.get("minLength", 0) - len(text))
-    return text[: schema.get("maxLength", len(text))]
+    least, most = schema.get("minLength", 0), schema.get("maxLength", 1000)
+    if "pattern" in schema:
+        from hypothesis import Phase, errors, find, settings, strategies  # takes half a second
 
-
-def matching(parsed: Any) -> str:
-    """Return a text that matches a pattern, as short as possible."""
-    text = ""
-    for kind, what in parsed:
-        match str(kind):
-            case "LITERAL":
-                text += chr(what)
-            case "ANY" | "NOT_LITERAL" | "NEGATE":
-                text += "a"
-            case "RANGE":
-                text += chr(what[0])
-            case "CATEGORY":
-                text += {"DIGIT": "1", "SPACE": " "}.get(str(what).partition("_")[2], "a")
-            case "IN":
-                text += matching(what[:1])
-            case "BRANCH":
-                text += matching(what[1][0])
-            case "SUBPATTERN":
-                text += matching(what[-1])
-            case "MAX_REPEAT" | "MIN_REPEAT":
-                text += matching(what[2]) * max(what[0], 1)
-    return text
+        quick = settings(database=None, derandomize=True, phases=[Phase.generate])
+        with suppress(re.error, errors.HypothesisException):
+            fits = strategies.from_regex(schema["pattern"]).filter(str.isprintable)
+            return find(fits, lambda text: least <= len(text) <= most, settings=quick)
+    return text[:most] + "a" * (least - len(text))

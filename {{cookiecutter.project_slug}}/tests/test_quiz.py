@@ -40,16 +40,19 @@ cell = "2"
 why = "It does not start then."
 """
 BECAUSE = """
-[question.because]
+
+[[question]]
+id = "q1_because"
+after = "q1"
 text = "Why?"
 hint = "Think."
 
-[[question.because.choices]]
+[[question.choices]]
 text = "So"
 right = true
 why = "Yes."
 
-[[question.because.choices]]
+[[question.choices]]
 text = "Not so"
 why = "No."
 """
@@ -102,21 +105,21 @@ def test_the_answer_follows_what_the_code_prints(quiz_toml: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [
-        ("App starts", "App stars", "no row of the table where Event is 'App stars'"),
+        ("App starts", "App stars", "0 rows of the table have 'App stars' under Event, not 1"),
         ('"App starts"', '""', "look_up.is: String should have at least 1 character"),
         ('where = "Event"', 'where = "Evnt"', "look_up.where: Input should be 'Step', 'Event'"),
-        ('cell = "1"', 'cell = "9"', "q1 has 0 choices that are right"),
-        ('cell = "2"', 'cell = "1"', "q1 has 2 choices that are right"),
+        ('cell = "1"', 'cell = "9"', "q1: 0 choices are right; it takes one"),
+        ('cell = "2"', 'cell = "1"', "q1: 2 choices are right"),
         ('hint = "Look."', "", "hint: Field required"),
         ('why = "It starts."', "", "choices.0.why: Field required"),
-        ("right = true", "", "q1_because has 0 choices that are right"),
-        ('why = "No."', 'why = "No."\nright = true', "q1_because has 2 choices that are right"),
+        ("right = true", "", "q1_because: 0 choices are right"),
+        ('why = "No."', 'why = "No."\nright = true', "q1_because: 2 choices are right"),
     ],
 )
 def test_a_bad_question_is_refused(quiz_toml: Path, old: str, new: str, complaint: str) -> None:
     quiz_toml.write_text((QUESTION + BECAUSE).replace(old, new, 1), encoding="utf-8")
 
-    with pytest.raises(LessonError, match=r"^quiz\.toml, line 2, q1.*" + re.escape(complaint)):
+    with pytest.raises(LessonError, match=r"^quiz\.toml, (q1: )?" + re.escape(complaint)):
         questions(quiz_toml)
 
 
@@ -124,16 +127,14 @@ def test_two_rows_are_no_answer(quiz_toml: Path) -> None:
     quiz_toml.write_text(QUESTION, encoding="utf-8")
     table = [row.cells for row in given_rows()]
 
-    with pytest.raises(LessonError, match="line 2, q1: 2 rows of the table where Event is"):
+    with pytest.raises(LessonError, match="q1: 2 rows of the table have"):
         questions(quiz_toml, [*table, table[0]])
 
 
 def test_an_id_is_given_once(quiz_toml: Path) -> None:
     quiz_toml.write_text(QUESTION + QUESTION, encoding="utf-8")
 
-    with pytest.raises(
-        LessonError, match=r"^quiz\.toml, line 18, q1: another question has this id"
-    ):
+    with pytest.raises(LessonError, match=r"^quiz\.toml, q1: its id must be new"):
         questions(quiz_toml)
 
 

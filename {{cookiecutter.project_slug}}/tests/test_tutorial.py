@@ -261,7 +261,7 @@ def test_the_order_that_is_sent_from_a_terminal(
 
     exec(line)
 
-    assert "{'order_id': '" in capsys.readouterr().out
+    assert '{"order_id":"' in capsys.readouterr().out
 
 
 def test_older_code_still_works_and_is_deprecated(capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,10 +27,8 @@ export const short = (listener) => listener.split(".").at(-1);
 export const plural = (count, thing) => `${count} ${thing}${count === 1 ? "" : "s"}`;
 export const process = (run) => `process ${run.split("-").at(-1)}`;
 
-export function output(step) {
-  const text = step.handler_output.replace(/^Fails: /, "");
-  return step.failed ? [mark("failed", "failed"), ` ${text}`] : [text];
-}
+export const output = ({ failed, handler_output: text }) => (
+  failed ? [mark("failed", "failed"), ` ${text.replace(/^Fails: /, "")}`] : [text]);
 
 // Fill a table with rows, if they differ. A row is a list of cells, its heading first; or just a text.
 export function fill(table, rows) {

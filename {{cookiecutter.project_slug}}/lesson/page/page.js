@@ -5,7 +5,7 @@ import { $, $$, clock, code, el, fill, mark, output, plural, process, put, short
 const SHOWN = 100; // rows of the log
 const QUIET = 3000; // ms without a step after which the app is called idle
 const KILLED = "no shutdown ran, so there's no row 3";
-const calm = matchMedia("(prefers-reduced-motion: reduce)");
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 const at = (path) => new URL(path.replace(/^\/+/, ""), new URL(".", location.href)); // a proxy may add a path
 
 let about = { events: [], routes: [], rows: [], questions: [], predictions: [], problem: "" };
@@ -15,7 +15,6 @@ let [refusal, cameBack, paused] = ["", false, false];
 let [waiting, unsaid] = [[], []]; // steps that came while paused; that a screen reader hasn't been told of
 
 const key = (step) => `${step.run} ${step.sequence}`;
-const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 const mine = () => now.steps.filter((step) => step.run === now.run);
 const shutdowns = () => now.steps.filter((step) => step.run !== now.run && step.type === "Shutdown");
 const ends = (step) => Date.parse(step.time) + step.duration * 1000;
@@ -83,8 +82,7 @@ function show() {
   if (told !== connection) say(`${name} ${text}`);
   told = connection;
   if (paused) return;
-  play(waiting.splice(0));
-  put($("#title"), about.title ?? "");
+  waiting.splice(0).slice(-1).forEach(showFlow);
   const whose = connection === "live" ? "This run:" : "The run that has ended:";
   for (const node of $$("caption .run")) put(node, `${whose} ${process(now.run)}, since ${clock(now.began ?? 0)}.`);
   showRows();
@@ -110,7 +108,7 @@ function sentence() {
   }
   return {
     connecting: ["gone", "Connecting", "to your app"],
-    stopped: ["gone", "Stopped.", "Row 3 says what happened. Start the app again, and this page reconnects."],
+    stopped: ["gone", "Stopped.", "Row 3 says what happened, and the terminal why. Start the app again."],
     closing: ["stopping", "Shutdown requested.", "The server closed its connections; row 3 comes with the next run."],
     lost: ["gone", "The connection broke;", "looking for the app."],
     killed: ["gone", "The app is gone, without a shutdown.", `It was killed (kill -9), or it crashed: ${KILLED}.`],
@@ -154,9 +152,7 @@ function showRows() {
 }
 
 // Row 4 is a state and not an event: it holds between events.
-function isIdle() {
-  return connection === "live" && now.state === "running" && !now.running.length && quiet() >= QUIET;
-}
+const isIdle = () => connection === "live" && now.state === "running" && !now.running.length && quiet() >= QUIET;
 
 function showTracker() {
   const shown = [1, 2, 3].map((number) => rowSteps(number).at(-1));
@@ -188,9 +184,8 @@ function logRow(step) {
   for (let up = cause(step), depth = 0; up && depth < 3; up = cause(up), depth++) {
     event = el("div", { class: "caused" }, ...[event].flat());
   }
-  const ms = step.duration * 1000;
   return [[step.step ? `Step ${step.step}` : "New", small(`no. ${step.sequence}`)], event, ...rest,
-    [clock(step.time), small(`${ms.toFixed(ms < 10 ? 1 : 0)} ms`), again(step)]];
+    [clock(step.time), small(`${(step.duration * 1000).toFixed(step.duration < 0.01 ? 1 : 0)} ms`), again(step)]];
 }
 
 function again({ type, event, detail, fields, sequence }) {
@@ -211,27 +206,18 @@ function showListeners() {
   fill($("#who"), [...routes, ...events, ...unheard]);
 }
 
-// The concept flow: each step of the app is played box by box; under load, only the last ones.
-let [queue, playing] = [[], false];
-
-async function play(added) {
-  queue = [...queue, ...added].slice(-4);
-  if (playing) return;
-  playing = true;
-  const boxes = [...$("#boxes").children];
-  for (let step; (step = queue.shift());) {
-    const name = step.listener && short(step.listener);
-    const emits = step.next_action.startsWith("Emits ");
-    const says = [step.event, name ?? step.listener_action, name && `calls ${name}`, name && step.handler_output,
-      emits ? step.next_action : null, emits ? "Continues" : `Ends: ${step.next_action}`];
-    for (const box of boxes) { box.className = ""; put(box.lastChild, ""); }
-    for (const [index, box] of boxes.entries()) {
-      box.className = says[index] ? "lit" : "skipped";
-      put(box.lastChild, says[index] ?? "not this time");
-      if (!calm.matches && says[index]) await pause(queue.length ? 120 : 320);
-    }
+// The concept flow of the last step: its boxes light up one after the other.
+function showFlow(step) {
+  const calm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const name = step.listener && short(step.listener);
+  const emits = step.next_action.startsWith("Emits ");
+  const says = [step.event, name ?? step.listener_action, name && `calls ${name}`, name && step.handler_output,
+    emits ? step.next_action : null, emits ? "Continues" : `Ends: ${step.next_action}`];
+  for (const [index, box] of [...$("#boxes").children].entries()) {
+    box.className = says[index] ? "lit" : "skipped";
+    put(box.lastChild, says[index] ?? "not this time");
+    if (!calm) box.animate({ opacity: [0.2, 1] }, { duration: 300, delay: 300 * index, fill: "backwards" });
   }
-  playing = false;
 }
 
 setInterval(() => { // in batches, so that a screen reader can follow
@@ -282,14 +268,14 @@ for (const [index, button] of $$("#moments button").entries()) {
 
 $("#pause").onclick = () => {
   paused = !paused;
-  $("#pause").ariaPressed = String(paused);
+  put($("#pause"), paused ? "Resume" : "Pause");
   show();
 };
 
 // Predict, then compare; and the quiz. What is right is known to the server alone.
 async function save(item, text, result) {
-  const { status, data } = await api("lesson/answers", { id: item.id, text }).catch(() => ({ status: "nothing" }));
-  const problem = data ? data.problem : `the app answered ${status}.`;
+  const { data } = await api("lesson/answers", { id: item.id, text }).catch(() => ({}));
+  const problem = data ? data.problem : "the app doesn't answer. Start it, and save again.";
   if (!problem) item.answer = text; // what refresh compares
   put(result, problem ? `Not saved, but you can go on trying: ${problem}` : "Saved in answers.toml.");
   return data ?? {};
@@ -303,7 +289,7 @@ function showQuestions() {
     const onchange = ({ target }) => save(prediction, target.value, saved);
     const oninput = () => { put(saved, ""); showForms(); };
     const input = { name: prediction.id, autocomplete: "off", value: prediction.answer, onchange, oninput };
-    const asked = el("label", {}, prediction.text, el("input", input));
+    const asked = el("label", {}, prediction.text.replace("http://127.0.0.1:8000/", at("/")), el("input", input));
     return el("div", { class: "prediction" }, el("div", {}, asked, saved), el("p", { class: "compare" }));
   }), el("button", { class: "main", text: "Save" }));
   predict.onsubmit = (event) => event.preventDefault(); // leaving the field, or Enter, has saved it
@@ -334,12 +320,12 @@ function showForms() {
 
 function ask(question) {
   const [verdict, result] = [el("p"), el("p", { class: "result" })];
-  const number = about.questions.filter((each) => !each.after).indexOf(question) + 1;
+  const title = `Question ${about.questions.filter((each) => !each.after).indexOf(question) + 1}, ${question.id}`;
   const choices = question.choices.map(({ letter, text }) => el("label", { class: "choice" },
     el("input", { type: "radio", name: question.id, value: letter, checked: letter === question.answer.toUpperCase() }),
     el("span", {}, el("b", { text: letter }), " ", text)));
-  const legend = el("legend", {}, el("b", { text: number ? `Question ${number}` : "Because" }), " ", question.text);
-  const program = question.code ? [el("pre", { text: question.code.trim() })] : [];
+  const legend = el("legend", {}, el("b", { text: question.after ? "Because" : title }), " ", question.text);
+  const program = question.code ? [el("pre", { tabindex: "0", text: question.code.trim() })] : [];
   const node = el("form", { class: `card${question.after ? " after" : ""}`, novalidate: true },
     el("fieldset", {}, legend, ...program, ...choices),
     el("details", {}, el("summary", { text: "Hint" }), el("p", { text: question.hint })),
