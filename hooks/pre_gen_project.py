@@ -81,6 +81,15 @@ LINE_BREAKS_AND_CONTROLS = {"Cc", "Cs", "Zl", "Zp"}
 
 def refusal(answers: Mapping[str, str]) -> str | None:
     """Return the sentence that refuses `answers`, or None if they're good."""
+    for question in ("project_name", "description", "author_name"):
+        text = answers[question]
+        if any(c in '"\\{}' or unicodedata.category(c) in LINE_BREAKS_AND_CONTROLS for c in text):
+            what = "one line of text without double quotes, backslashes or braces"
+            return f"{question}: use {what} (got {shown(text)})."
+        if len(text) > 200:
+            return f"{question}: use at most 200 characters (got {len(text)}: {shown(text)})."
+    if not answers["project_name"].strip():
+        return "project_name: type a name, for example Event Service (got nothing)."
     slug = answers["project_slug"]
     if not re.fullmatch(r"[a-z]([a-z0-9-]{0,58}[a-z0-9])?", slug):
         what = "lower-case letters, digits and hyphens, at most 60, starting with a letter"
@@ -91,15 +100,6 @@ def refusal(answers: Mapping[str, str]) -> str | None:
         return (
             f"project_slug: choose another name; the project needs a package named {shown(slug)}."
         )
-    for question in ("project_name", "description", "author_name"):
-        text = answers[question]
-        if any(c in '"\\{}' or unicodedata.category(c) in LINE_BREAKS_AND_CONTROLS for c in text):
-            what = "one line of text without double quotes, backslashes or braces"
-            return f"{question}: use {what} (got {shown(text)})."
-        if len(text) > 200:
-            return f"{question}: use at most 200 characters (got {len(text)}: {shown(text)})."
-    if not answers["project_name"].strip():
-        return "project_name: type a name, for example Event Service (got nothing)."
     return None
 
 

@@ -1,6 +1,5 @@
 """A broker's server for the tests that leave it alone, one for those that kill it, and services."""
 
-import os
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -19,13 +18,9 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def shared(name: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a server for all tests that leave it alone: BROKER_URL, if it's this broker's."""
-    url = os.environ.get("BROKER_URL", "")
-    if url.partition(":")[0].rstrip("s") == SERVERS[name].scheme.rstrip("s"):
-        yield url
-    else:
-        with running(name, tmp_path_factory.mktemp(name)) as server:
-            yield server.url
+    """The URL of a server for all tests that leave it alone."""
+    with running(name, tmp_path_factory.mktemp(name)) as server:
+        yield server.url
 
 
 @pytest.fixture

@@ -84,13 +84,15 @@ def test_each_event_is_as_cloudevents_has_it(service: Service, tmp_path: Path) -
             assert not checker.is_valid(document | wrong)  # the schema can tell
 
 
-def test_asyncapi(service: Service, tmp_path: Path) -> None:
+def test_asyncapi(service: Service, name: str, tmp_path: Path) -> None:
     document = service.start().get("/asyncapi.json")
     schema = json.loads(unpacked("@asyncapi/specs@6.11.1", "package/schemas/3.0.0.json", tmp_path))
     validator = jsonschema.Draft7Validator(schema)
     validator.validate(document)
-    for operation in document["operations"].values():
-        assert operation["channel"]["$ref"].removeprefix("#/channels/") in document["channels"]
+    own = {"postgres": "Job", "rabbitmq": "Job", "redis": f"{service.name}:Job"}
+    assert document["channels"]["Job"]["address"] == own.get(name, f"{service.name}.Job")
+    for each in map(document["operations"].get, ("Job", "Job.app.handlers.jobs.first")):
+        assert each["channel"] == {"$ref": "#/channels/Job"}
     document["operations"]["Job"]["action"] = "shout"
     assert not validator.is_valid(document)  # the schema can tell
 

@@ -3,15 +3,18 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import asyncpg  # type: ignore[import-untyped]
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
 from fastapi import Depends
-from sqlalchemy import event, inspect
+from sqlalchemy import Connection, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
@@ -24,7 +27,9 @@ from app.messaging.delivery import EventNotStored
 from app.messaging.settings import address_of, settings
 from app.models import Base
 
-FILE = Path(__file__).resolve().parent.parent / "data.sqlite3"  # while BROKER_URL is unset
+ROOT = Path(__file__).resolve().parent.parent
+FILE = ROOT / "data.sqlite3"  # while BROKER_URL is unset
+MIGRATIONS = ROOT / "migrations"
 # What asyncpg raises while PostgreSQL is away. The third is for a broken connection.
 AWAY = (
     asyncpg.PostgresError,
@@ -51,13 +56,22 @@ async def connected() -> AsyncIterator[None]:
         async with engine.begin() as connection:
             if not settings.url:
                 await connection.run_sync(Base.metadata.create_all)
-            names = await connection.run_sync(lambda each: inspect(each).get_table_names())
-        if missing := set(Base.metadata.tables) - set(names):
-            tables = ", ".join(sorted(missing))
-            log.warning("The database lacks %s: run `uv run alembic upgrade head`.", tables)
+            elif missing := await connection.run_sync(pending):
+                said = "The database lacks migration %s: run `uv run alembic upgrade head`."
+                log.warning(said, ", ".join(missing))
         yield
     finally:
         await engine.dispose()
+
+
+def pending(connection: Connection) -> list[str]:
+    """Return the revisions that the database hasn't got yet; none if it has newer ones."""
+    heads = MigrationContext.configure(connection).get_current_heads()
+    with suppress(CommandError):  # a newer service's, which this one doesn't know
+        migrations = ScriptDirectory(str(MIGRATIONS))
+        found = migrations.iterate_revisions("heads", heads or "base")
+        return [each.revision for each in reversed(list(found))]
+    return []
 
 
 def make_engine() -> AsyncEngine:
@@ -79,6 +93,13 @@ async def connect() -> asyncpg.Connection:
         return await asyncpg.connect(dsn(), timeout=settings.timeout)
     except AWAY as error:
         raise EventNotStored(f"{address_of(settings.url)}: {error!r}") from error
+
+
+def make_pool(size: int, **options: Any) -> Any:
+    """Return a pool of up to `size` connections to BROKER_URL; it makes one when it's needed."""
+    options |= {"timeout": settings.timeout, "command_timeout": settings.timeout}
+    options["reset"] = lambda connection: asyncio.sleep(0)  # a reset is a round trip
+    return asyncpg.create_pool(dsn(), min_size=0, max_size=size, **options)
 
 
 def dsn() -> str:

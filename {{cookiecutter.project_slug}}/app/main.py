@@ -68,32 +68,32 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(
     title="{{ cookiecutter.project_name }}",
     lifespan=lifespan,
-    exception_handlers=dict.fromkeys(health.ANSWERS, health.refuse),
+    exception_handlers=dict.fromkeys(health.EXCEPTIONS, health.publish_error_handler),
     responses=health.RESPONSES,
 )
 for router in (*handlers.routers, health.router, asyncapi.router):
     app.include_router(router)
 
 
-def say_why(app: ASGIApp) -> ASGIApp:
+def log_startup_error(app: ASGIApp) -> ASGIApp:
     """Let the server log a sentence, not a traceback, if it can't start without the broker."""
 
     def wrapped(scope: Any, receive: Any, send: Any) -> Any:
-        async def tell(message: Message) -> None:
+        async def send_reason(message: Message) -> None:
             if isinstance(error := sys.exception(), BrokerUnavailable):
                 message["message"] = str(error)
             await send(message)
 
-        return app(scope, receive, tell if scope["type"] == "lifespan" else send)
+        return app(scope, receive, send_reason if scope["type"] == "lifespan" else send)
 
     return wrapped
 
 
-app.add_middleware(say_why)
+app.add_middleware(log_startup_error)
 
 
 @app.exception_handler(RequestValidationError)
-async def refuse(request: Request, error: RequestValidationError) -> Response:
+async def validation_exception_handler(request: Request, error: RequestValidationError) -> Response:
     """Answer 422 without the input: FastAPI can't return NaN, or bytes that aren't UTF-8."""
     wrong = [{name: each[name] for name in ("type", "loc", "msg")} for each in error.errors()]
     return Response(json.dumps({"detail": wrong}), 422, media_type="application/json")

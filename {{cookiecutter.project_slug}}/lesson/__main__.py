@@ -1,7 +1,7 @@
 """The command of the lesson: uv run python -m lesson check."""
 
 import argparse
-import io
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -148,12 +148,11 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # What a learner wrote may not fit the terminal; what is known is shown at once.
-        sys.stdout.reconfigure(errors="replace", line_buffering=True)
+    # What a learner wrote may not fit the terminal; what is known is shown at once.
+    sys.stdout.reconfigure(errors="replace", line_buffering=True)  # type: ignore[union-attr]
     try:
         sys.exit(main())
     except LessonError as error:
         sys.exit(str(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
+    except (KeyboardInterrupt, BrokenPipeError):  # nobody reads on, as with `| head`
+        os._exit(130)

@@ -9,7 +9,6 @@ import csv
 import os
 import re
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from glob import glob
@@ -42,15 +41,7 @@ def grade(folders: Sequence[Path], output: Path, seconds: float) -> int:
     `seconds` is how long the tests of one folder may be silent. `output` is replaced once all rows
     are known. Raises LessonError if it can't be, or if no folder has a project.
     """
-    try:
-        write(projects(folders), output, seconds)
-    except BrokenPipeError:  # nobody reads on, as with `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return 0
-
-
-def write(folders: list[Path], output: Path, seconds: float) -> None:
+    folders = projects(folders)
     draft = output.with_name(f"{output.stem}-unfinished.csv")
     print(WARNING)
     asked = course.questions()
@@ -88,6 +79,7 @@ def write(folders: list[Path], output: Path, seconds: float) -> None:
             if count := chosen[question.id, letter]:
                 print(f"  {count:4}  {what}")
     print(f"\n{output} is written.")
+    return 0
 
 
 def projects(given: Sequence[Path]) -> list[Path]:

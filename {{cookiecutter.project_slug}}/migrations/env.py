@@ -1,15 +1,20 @@
 """How Alembic reaches the database: by BROKER_URL, as the service does."""
 
 import asyncio
+import logging
 import sys
 
 from alembic import context
 from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
 
 from app.database import make_engine
 from app.messaging.delivery import EventNotStored
-from app.messaging.settings import EXAMPLE_URL, BrokerUnavailable, settings
+from app.messaging.settings import EXAMPLE_URL, BrokerUnavailable, load, settings
 from app.models import Base
+
+logging.basicConfig(format="%(levelname)-5.5s [%(name)s] %(message)s")
+logging.getLogger("alembic").setLevel(logging.INFO)
 
 
 def migrate(connection: Connection) -> None:
@@ -19,7 +24,7 @@ def migrate(connection: Connection) -> None:
 
 
 async def main() -> None:
-    settings.__init__()  # type: ignore[misc]  # pydantic-settings' way to read it in place
+    load()
     if not settings.url:
         sys.exit(f"Set BROKER_URL, for example {EXAMPLE_URL}. SQLite needs no migration.")
     engine = make_engine()
@@ -32,5 +37,11 @@ async def main() -> None:
 
 try:
     asyncio.run(main())
-except (BrokerUnavailable, EventNotStored) as error:
+except BrokerUnavailable as error:
     sys.exit(str(error))
+except EventNotStored as error:
+    sys.exit(f"{error}: start PostgreSQL, or correct BROKER_URL.")
+except DBAPIError as error:
+    if getattr(error.orig, "sqlstate", "") != "42501":  # it lacks a right
+        raise
+    sys.exit(f"{error.orig}: as the owner, GRANT that to the user of BROKER_URL.")

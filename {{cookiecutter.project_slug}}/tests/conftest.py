@@ -17,7 +17,9 @@ from app import bus, database
 from app.events import Event
 from app.main import app
 
-BROKER_URL = os.environ.get("BROKER_URL", "")
+for name in [each for each in os.environ if each.upper().startswith("BROKER_")]:
+    del os.environ[name]  # the tests must not write to what BROKER_URL names
+TEST_BROKER_URL = os.environ.get("TEST_BROKER_URL", "")
 
 
 def migrate(url: str) -> None:
@@ -28,9 +30,9 @@ def migrate(url: str) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def tables() -> None:
-    """The tables in the database at BROKER_URL, if that's set."""
-    if BROKER_URL:
-        migrate(BROKER_URL)
+    """The tables in the database at TEST_BROKER_URL, if that's set."""
+    if TEST_BROKER_URL:
+        migrate(TEST_BROKER_URL)
 
 
 @pytest.fixture(scope="session")
@@ -54,6 +56,21 @@ def url() -> Iterator[str]:
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of its own for the data of each test."""
     monkeypatch.setattr(database, "FILE", tmp_path / "data.sqlite3")
+
+
+# % elif cookiecutter.broker != "none"
+import os
+from collections.abc import Iterator
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app import bus
+from app.events import Event
+from app.main import app
+
+for name in [each for each in os.environ if each.upper().startswith("BROKER_")]:
+    del os.environ[name]  # the tests must not write to what BROKER_URL names
 
 
 # % else

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import IO
 
 FOLDER = Path(__file__).resolve().parent.parent / ".postgres"
 SYSTEM = ("/usr/lib/postgresql/*/bin", "/opt/homebrew/opt/postgresql*/bin")
@@ -68,7 +69,10 @@ def serving(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
     # The processes of one that was killed hold its data for a moment longer.
     patience = time.monotonic() + (10 if (folder / "postmaster.pid").exists() else 0)
     while True:
-        with subprocess.Popen(command, user=USER, cwd=folder, stderr=subprocess.DEVNULL) as server:
+        with (
+            tempfile.TemporaryFile() as log,
+            subprocess.Popen(command, user=USER, cwd=folder, stderr=log) as server,
+        ):
             try:
                 while server.poll() is None and not answers(port):
                     time.sleep(0.05)
@@ -77,9 +81,18 @@ def serving(folder: Path, port: int) -> Iterator["subprocess.Popen[bytes]"]:
                     return
             finally:
                 server.kill()
+            said = _reason(log)
         if time.monotonic() > patience:
-            raise OSError(f"PostgreSQL has stopped (status {server.returncode}).")
+            raise OSError(f"PostgreSQL has stopped (status {server.returncode}){said}")
         time.sleep(0.5)
+
+
+def _reason(log: IO[bytes]) -> str:
+    """Return what the server said of why it can't listen, or else last."""
+    log.seek(0)
+    lines = log.read().decode(errors="replace").splitlines() or ["."]
+    why = [line for line in lines if "could not bind" in line] + lines[-1:]
+    return ": " + why[0].partition("  ")[2] if "  " in why[0] else "."
 
 
 def answers(port: int) -> bool:
@@ -109,9 +122,15 @@ def _open_to_all(path: Path) -> bool:
     return all(each.stat().st_mode & 0o001 for each in path.parents)
 
 
+def _port(text: str) -> int:
+    if not (text.isdecimal() and 0 < int(text) < 2**16):
+        raise argparse.ArgumentTypeError("a port is a number from 1 to 65535")
+    return int(text)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Start a PostgreSQL server; Ctrl+C stops it.")
-    parser.add_argument("--port", type=int, default=5432)
+    parser.add_argument("--port", type=_port, default=5432)
     parser.add_argument("--fresh", action="store_true", help="begin with an empty database")
     options = parser.parse_args()
     for name in ("SIGTERM", "SIGHUP"):  # the second one if the terminal is closed

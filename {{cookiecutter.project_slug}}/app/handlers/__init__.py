@@ -1,4 +1,4 @@
-"""What's done when something happens. Every file here or in a subfolder is imported."""
+"""Routes and listeners. Every file here or in a subfolder is imported."""
 
 from importlib import import_module
 from pathlib import Path

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 from app import bus
 from app.events import IntegrationEvent
@@ -12,7 +12,7 @@ from app.messaging import cloudevents, delivery, settings
 @asynccontextmanager
 async def connected(subscribe: bool = True) -> AsyncIterator[None]:
     """If BROKER_URL is set, let `emit` publish while the block runs; raise BrokerUnavailable."""
-    settings.settings.__init__()  # type: ignore[misc]  # pydantic-settings' way to reload
+    settings.load()
     if not settings.settings.url:
         yield
         return
@@ -23,8 +23,7 @@ async def connected(subscribe: bool = True) -> AsyncIterator[None]:
 
     async def publish(event: IntegrationEvent) -> None:
         if asyncio.get_running_loop() is not loop:  # asyncio.run(emit(event)) in a thread
-            there = asyncio.run_coroutine_threadsafe(publish(event), loop)
-            return await asyncio.wrap_future(there)
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(publish(event), loop))
         name, document = type(event).__name__, cloudevents.encode(event)
         if type(event) not in event_types:
             raise TypeError(f"{name} didn't exist at the start: define it in app/events.py.")
@@ -47,8 +46,15 @@ async def connected(subscribe: bool = True) -> AsyncIterator[None]:
 @asynccontextmanager
 async def consuming() -> AsyncIterator[None]:
     """Let this process handle events while the block runs; then finish what's in hand."""
-    async with AsyncExitStack() as stack:
-        if broker := delivery.broker:
-            await broker.consume()
-            stack.push_async_callback(broker.finish)
+    if not (broker := delivery.broker):
         yield
+        return
+    await broker.consume()
+    try:
+        yield
+    finally:
+        finishing = asyncio.create_task(broker.finish())
+        await asyncio.wait([finishing], timeout=settings.settings.shutdown_timeout)
+        if finishing.cancel():  # it wasn't done
+            delivery.log.warning("Some listeners still run: their events are delivered again.")
+            await asyncio.wait([finishing], timeout=settings.settings.timeout)  # a thread goes on

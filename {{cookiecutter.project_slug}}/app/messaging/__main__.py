@@ -8,12 +8,15 @@ import app.main  # noqa: F401  (registers the listeners)
 from app.messaging import connected, delivery
 from app.messaging.settings import EXAMPLE_URL, BrokerUnavailable
 
-parser = argparse.ArgumentParser("python -m app.messaging", description="Look at the broker.")
+parser = argparse.ArgumentParser("python -m app.messaging")
+parser.description = "Inspect the broker; replay dead letters."
 parser.add_argument("command", choices=["dead-letters", "replay", "status"])
-parser.add_argument("ids", metavar="ID", nargs="*", help="of dead letters; without any, all")
+parser.add_argument("ids", metavar="ID", nargs="*", default=[], help="to replay; without any, all")
 
 
 async def main(command: str, ids: list[str]) -> None:
+    if ids and command != "replay":
+        parser.error("only replay takes an ID")
     async with connected(subscribe=False):
         if not (broker := delivery.broker):
             sys.exit(f"Set BROKER_URL to the broker's address, for example {EXAMPLE_URL}.")

@@ -9,7 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from app.messaging.cloudevents import CONTENT_TYPE, document_of
 from app.messaging.delivery import event_types, safe, subscriptions
-from app.messaging.settings import EXAMPLE_URL, SERVICE, address_of, settings
+from app.messaging.settings import CHANNEL, EXAMPLE_URL, SERVICE, address_of, settings
 
 CDN = "https://cdn.jsdelivr.net/npm/@asyncapi/react-component@3"
 PAGE = f"""<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>AsyncAPI</title>
@@ -26,19 +26,20 @@ def specification() -> dict[str, Any]:
     protocol, _, host = address_of(settings.url or EXAMPLE_URL).partition("://")
     models: list[Any] = [(document_of(each), "validation") for each in event_types()]
     payloads, schemas = models_json_schema(models, ref_template="#/components/schemas/{model}")
-    payload_of = {model.__name__: payload for (model, _), payload in payloads.items()}
-    users = [(each.__name__, each.__name__, "send", each.__doc__) for each in event_types()]
-    users += [(each.name, each.type, "receive", each.listener.__doc__) for each in subscriptions()]
-    channels, operations = {}, {}
-    for name, event, action, about in users:
-        place, channel = safe(name), {"$ref": f"#/channels/{safe(name)}"}
-        message = {"name": event, "contentType": CONTENT_TYPE, "payload": payload_of[event]}
-        channels[place] = {"address": f"{SERVICE}.{place}", "messages": {"event": message}}
-        operations[place] = {"action": action, "channel": channel, "description": about or ""}
-    document = {"asyncapi": "3.0.0", "info": {"title": SERVICE, "version": "0.1.0"}}
-    document |= {"servers": {"broker": {"host": host, "protocol": protocol}}}
-    document |= {"channels": channels, "operations": operations}
-    return document | {"components": {"schemas": schemas.get("$defs", {})}}
+    users = [(each.__name__, each, "send", each.__doc__) for each in event_types()]
+    users += [(to.name, to.event_type, "receive", to.listener.__doc__) for to in subscriptions()]
+    document: dict[str, Any] = {"asyncapi": "3.0.0", "info": {"title": SERVICE, "version": "0.1.0"}}
+    document |= {"servers": {"broker": {"host": host, "protocol": protocol}}, "channels": {}}
+    document |= {"operations": {}, "components": {"schemas": schemas.get("$defs", {})}}
+    for name, event_type, action, about in users:
+        place, (prefix, kind) = safe(event := event_type.__name__), CHANNEL
+        payload = payloads[document_of(event_type), "validation"]
+        message = {"name": event, "contentType": CONTENT_TYPE, "payload": payload}
+        channel = {"address": prefix + (place if prefix else event), "messages": {"event": message}}
+        document["channels"][place] = channel | {"description": kind}
+        operation = {"action": action, "channel": {"$ref": f"#/channels/{place}"}}
+        document["operations"][safe(name)] = operation | {"description": about or ""}
+    return document
 
 
 @router.get("/asyncapi")

@@ -1,9 +1,5 @@
 """The adapter for Kafka: a group for each listener, which moves past an event when it's done.
 
-Order per key is kept, so this isn't a share group: librdkafka calls its client for those a preview
-(2.16), it can't renew a lock, and the order is lost. aiokafka is used directly: Kafka counts no
-deliveries, and FastStream's subscriber has no place for a count.
-
 - Topic SERVICE.OrderPlaced: the events, handled or not, for KEEP; those with one partition key are
   in one of its PARTITIONS, in order.
 - Group SERVICE.OrderPlaced.app.handlers.orders.send_receipt: how far that listener is. The metadata
@@ -23,7 +19,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import aiokafka  # type: ignore[import-untyped]
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic  # type: ignore[import-untyped]
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError  # type: ignore[import-untyped]
 from pydantic_core import from_json
@@ -58,8 +54,7 @@ class Broker:
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
         self.admin = AIOKafkaAdminClient(**self.access, request_timeout_ms=5000)
         # Not idempotent: such a producer stops for good after some failures (a number is missing).
-        size = {"max_request_size": 2 * MAX_BYTES}
-        self.producer = aiokafka.AIOKafkaProducer(**self.access, acks="all", **size)
+        self.producer = AIOKafkaProducer(**self.access, acks="all", max_request_size=2 * MAX_BYTES)
         try:
             async with asyncio.timeout(60):
                 await self.admin.start()
@@ -183,8 +178,7 @@ class Broker:
         return list(found.items())
 
     async def replay(self, place: bytes, letter: DeadLetter) -> None:
-        again = _topic(f"{letter.listener}.retry")
-        await self.send(again, letter.document, None, 0)  # it hasn't failed yet
+        await self.send(_topic(f"{letter.listener}.retry"), letter.document, None, 0)
         await self.send(DEAD_LETTERS, None, place, 0)
 
 
@@ -196,7 +190,7 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
         self.subscription = subscription
         self.group = _topic(subscription.name)
         self.retry = _topic(f"{subscription.name}.retry")
-        self.turns = asyncio.Semaphore(settings.concurrency)
+        self.slots = asyncio.Semaphore(settings.concurrency)
         self.partitions: list[_Partition] = []
         self.finishing = False
         self.begun = asyncio.Event()
@@ -222,8 +216,7 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
                 max_poll_interval_ms=2**31 - 1,  # a slow listener isn't dead
                 fetch_max_wait_ms=100,  # what comes in for another partition waits so long
             )
-            topics = [_topic(self.subscription.type), self.retry]
-            self.consumer.subscribe(topics, listener=self)
+            self.consumer.subscribe([_topic(self.subscription.type), self.retry], listener=self)
             try:
                 await self.consumer.start()
                 await self.broken.wait()
@@ -236,7 +229,7 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
                     await self.consumer.stop()  # else it would stay a member that takes nothing
             await asyncio.sleep(1)
 
-    def report(self, error: Exception) -> None:
+    def report(self, error: BaseException) -> None:
         log.warning("%s waits for Kafka: %s", self.subscription.name, type(error).__name__)
 
     async def finish(self) -> None:
@@ -253,8 +246,7 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
             partition.leaving = True
             if not partition.in_hand:
                 partition.task.cancel()
-        if partitions:
-            await asyncio.wait([partition.task for partition in partitions])
+        await asyncio.gather(*(each.task for each in partitions), return_exceptions=True)
         return partitions
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition] = ()) -> None:
@@ -301,8 +293,7 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
 
     def _committed(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()):
-            said = "%s: Kafka hasn't stored its offset (%s); what was in hand comes again."
-            log.warning(said, self.subscription.name, type(error).__name__)
+            self.report(error)  # what was in hand comes again
 
 
 class _Partition:
@@ -336,7 +327,7 @@ class _Partition:
         if self.failed:
             wait = delivery.backoff(self.failed)
             await asyncio.sleep(min(wait, record.timestamp / 1000 + wait - time.time()))
-        async with self.member.turns:
+        async with self.member.slots:
             if self.begun is not None:  # nobody else has begun the ones after it
                 await self.member.commit({self.at: (record.offset, str(self.begun + 1))})
             self.in_hand = True
@@ -353,14 +344,13 @@ class _Partition:
                 await asyncio.sleep(1)
 
     async def _keep(self, record: Any, outcome: float | DeadLetter, number: int) -> None:
-        send = self.member.broker.send
         if isinstance(outcome, DeadLetter):
             place = (outcome.listener, *self.at, record.offset, record.timestamp)
             key = " ".join(map(str, place)).encode()  # the same if it's sent twice
-            letter = outcome.model_dump_json()
+            letter, send = outcome.model_dump_json(), self.member.broker.send
             await send(DEAD_LETTERS, outcome.document, key, 0, dead_letter=letter)
         else:
-            await send(self.member.retry, record.value, record.key, number)
+            await self.member.broker.send(self.member.retry, record.value, record.key, number)
 
 
 async def _soon(call: Callable[[], Awaitable[Any]]) -> Any:

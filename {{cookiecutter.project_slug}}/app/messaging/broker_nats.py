@@ -112,14 +112,15 @@ class Broker:
 
     async def backlog(self, subscription: Subscription) -> Backlog:
         found = Backlog()
-        with suppress(NotFoundError):  # no instance has served it yet, or there's nothing to do
+        with suppress(NotFoundError):  # no instance has served it yet
             info = await self.jetstream.consumer_info(SERVICE, _durable(subscription))
             found.waiting, found.in_hand = info.num_pending or 0, info.num_ack_pending or 0
             first = info.ack_floor.stream_seq + 1 if info.ack_floor else 1
-            subject = f"{SERVICE}.{safe(subscription.type)}"
-            oldest = await self.jetstream.get_msg(SERVICE, first, subject, next=True)
-            if oldest.time and (found.waiting or found.in_hand):
-                found.oldest = int((datetime.now(UTC) - oldest.time).total_seconds())
+            for subject in _subjects(subscription) if found.waiting or found.in_hand else ():
+                with suppress(NotFoundError):  # there's no event, or no replayed one
+                    oldest = await self.jetstream.get_msg(SERVICE, first, subject, next=True)
+                    age = (datetime.now(UTC) - (oldest.time or datetime.now(UTC))).total_seconds()
+                    found.oldest = max(int(age), found.oldest or 0)
         return found
 
     async def dead_letters(self) -> list[tuple[int, DeadLetter]]:
@@ -141,11 +142,15 @@ def _durable(subscription: Subscription) -> str:
     return safe(subscription.name).replace(".", "-")  # NATS allows no dots
 
 
-def _consumer(subscription: Subscription) -> api.ConsumerConfig:
+def _subjects(subscription: Subscription) -> list[str]:
     places = safe(subscription.type), f"replay.{safe(subscription.name)}"
+    return [f"{SERVICE}.{place}" for place in places]
+
+
+def _consumer(subscription: Subscription) -> api.ConsumerConfig:
     return api.ConsumerConfig(
         durable_name=_durable(subscription),
-        filter_subjects=[f"{SERVICE}.{place}" for place in places],
+        filter_subjects=_subjects(subscription),
         deliver_policy=api.DeliverPolicy.NEW,  # a new listener gets what comes after it
         ack_wait=settings.lease,
     )

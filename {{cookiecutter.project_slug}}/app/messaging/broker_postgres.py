@@ -9,13 +9,13 @@ import asyncpg  # type: ignore[import-untyped]
 from pydantic_core import from_json
 from sqlalchemy import event
 
-from app.database import AWAY, current, dsn
+from app.database import AWAY, current, make_pool
 from app.messaging.delivery import Backlog, DeadLetter, EventNotStored, Subscription, attempt, log
 from app.messaging.settings import SERVICE, BrokerUnavailable, address_of, settings
 
 SCHEMA = f"mq_{SERVICE.replace('-', '_')}"  # also the channel of NOTIFY
 EVENTS, SUBSCRIPTIONS = f"{SCHEMA}.events", f"{SCHEMA}.subscriptions"
-SUBSCRIBE = f"INSERT INTO {SUBSCRIPTIONS} VALUES ($1, $2) ON CONFLICT DO NOTHING"
+SUBSCRIBE = f"INSERT INTO {SUBSCRIPTIONS} (type, listener) VALUES ($1, $2) ON CONFLICT DO NOTHING"
 PUBLISH = f"""INSERT INTO {EVENTS} (listener, document)
 SELECT listener, $2 FROM {SUBSCRIPTIONS} WHERE type = $1"""
 TAKE = f"""WITH handled AS (DELETE FROM {EVENTS} WHERE id = $3), next AS (
@@ -32,42 +32,35 @@ BACKLOG = f"""SELECT extract(epoch FROM now() - min(stored))::int AS oldest,
 FROM {EVENTS} WHERE listener = $1 AND due IS NOT NULL"""
 DEAD_LETTERS = f"SELECT id, dead_letter, document FROM {EVENTS} WHERE due IS NULL ORDER BY id"
 REPLAY = f"UPDATE {EVENTS} SET attempts = 0, dead_letter = NULL, due = now() WHERE id = $1"
-CONSUMER = {
-    "synchronous_commit": "off",  # what's forgotten in a crash is delivered again
-    "enable_seqscan": "off",  # statistics of a queue are always out of date: there's one plan
-    "enable_sort": "off",
-}
+# What a crash loses is delivered again; a queue's statistics are out of date, so there's one plan.
+CONSUMER = {"synchronous_commit": "off", "enable_seqscan": "off", "enable_sort": "off"}
 LOOK_EVERY = 1.0  # seconds; most events come sooner, by NOTIFY
 
 
 class Broker:
     def __init__(self, subscriptions: list[Subscription]) -> None:
         self.address, self.subscriptions = address_of(settings.url), subscriptions
-        self.running = True
-        self.stored, self.news = asyncio.Event(), asyncio.Event()
-        limits = {"timeout": settings.timeout, "command_timeout": settings.timeout}
-        as_it_is = {"reset": lambda connection: asyncio.sleep(0)}  # a reset is a round trip
-        pool = partial(asyncpg.create_pool, dsn(), min_size=0, **limits, **as_it_is)
-        self.pool, self.queue = pool(max_size=10), pool(max_size=6, server_settings=CONSUMER)
+        self.stored, self.news, self.running = asyncio.Event(), asyncio.Event(), True
+        self.pool, self.queue = make_pool(10), make_pool(6, server_settings=CONSUMER)
 
     async def connect(self) -> None:
         await asyncio.gather(self.pool, self.queue)  # which connects nowhere yet
-        self.notifying = asyncio.create_task(self._notify())
         try:
             if not await self.pool.fetchval("SELECT to_regclass($1)", EVENTS):
                 sql = Path(__file__).with_name("queue.sql").read_text(encoding="utf-8")
                 with suppress(asyncpg.DuplicateSchemaError, asyncpg.UniqueViolationError):
                     await self.pool.execute(sql)  # unless another process was faster
-            names = [(each.name, each.type) for each in self.subscriptions]
-            await self.pool.executemany(SUBSCRIBE, names)
+            await self.pool.executemany(SUBSCRIBE, [each[2:] for each in self.subscriptions])
         except AWAY as error:
             said = f"PostgreSQL at {self.address} can't be used ({error or type(error).__name__})"
-            raise BrokerUnavailable(f"{said}: start it, or correct BROKER_URL.") from None
+            raise BrokerUnavailable(f"{said}: start it, or correct BROKER_URL or grants.") from None
+        self.notifying = asyncio.create_task(self._notify())
 
     async def close(self) -> None:
         self.pool.terminate()
         self.queue.terminate()
-        self.notifying.cancel()
+        with suppress(AttributeError):  # it couldn't connect
+            self.notifying.cancel()
 
     async def publish(self, event_type: str, event_id: str, document: bytes, key: str) -> None:
         if (session := current.get()) and session.info["open"]:
@@ -83,10 +76,7 @@ class Broker:
         self.stored.set()
 
     async def _notify(self) -> None:
-        """Wake the consumers in all processes: one NOTIFY for all events stored since the last one.
-
-        In the transactions that store events, NOTIFY would make PostgreSQL commit one at a time.
-        """
+        """Wake all processes' consumers. In `publish`, NOTIFY would let commits wait in a queue."""
         while True:
             with suppress(*AWAY):
                 async with self.queue.acquire() as connection:
@@ -105,13 +95,12 @@ class Broker:
         await self.pool.execute("SELECT 1")
 
     async def consume(self) -> None:
-        consumers = map(self._consume, self.subscriptions * settings.concurrency)
-        self.consumers = [asyncio.create_task(each) for each in consumers]
+        self.tasks = asyncio.gather(*map(self._consume, self.subscriptions * settings.concurrency))
 
     async def finish(self) -> None:
         self.running = False
         self._wake()
-        await asyncio.gather(*self.consumers)
+        await self.tasks
 
     async def _consume(self, subscription: Subscription) -> None:
         handled = since = None
@@ -132,11 +121,10 @@ class Broker:
                     else:
                         await postpone(outcome, None)
                     since = due if id % 1000 else None  # sometimes from the start: late commits
-                elif since:
-                    since = None
                 else:
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(news.wait(), LOOK_EVERY)
+                        await asyncio.wait_for(news.wait(), 0 if since else LOOK_EVERY)
+                    since = None
             except AWAY as error:
                 log.warning("%s waits for PostgreSQL: %r", subscription.name, error)
                 await asyncio.sleep(LOOK_EVERY)

@@ -29,7 +29,7 @@ class Broker:
 
     def __init__(self, subscriptions: list[Subscription]) -> None:
         self.address, self.subscriptions = address_of(settings.url), subscriptions
-        self.in_hand: set[asyncio.Task[Any] | None] = set()
+        self.in_hand: set[Any] = set()
         self.connection: Any = None
         self.held: dict[Any, Any] = {}
 
@@ -71,7 +71,7 @@ class Broker:
         cancelled = (queue.cancel(tag, timeout=1) for queue, tag in self.consumers)
         await asyncio.gather(*cancelled, return_exceptions=True)  # RabbitMQ may be away
         while self.in_hand:
-            await asyncio.wait([task for task in self.in_hand if task])
+            await asyncio.gather(*self.in_hand, return_exceptions=True)
 
     async def close(self) -> None:
         with suppress(*AWAY, AttributeError):  # there may be no connection

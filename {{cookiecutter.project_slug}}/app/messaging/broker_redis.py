@@ -1,7 +1,6 @@
 """The adapter for Redis: a stream for each class of event, and on it a group for each listener.
 
-Redis must keep its data on disk: appendonly yes. FastStream isn't used here: its subscriber loses
-what it can't parse.
+Redis must keep its data on disk (appendonly yes).
 
 Stream SERVICE:OrderPlaced has the events; what all its groups have handled is trimmed. The group
 OrderPlaced.app.handlers.orders.send_receipt has what that listener has in hand or has to attempt
@@ -74,8 +73,8 @@ class Broker:
 
     async def finish(self) -> None:
         self.running = False
-        await asyncio.gather(*self.tasks)
         self.trimming.cancel()
+        await asyncio.gather(*self.tasks)
 
     async def close(self) -> None:
         await self.redis.aclose()

@@ -4,10 +4,9 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, Literal
-from uuid import uuid4
 
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError, create_model
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from app.events import IntegrationEvent
 from app.messaging.settings import SERVICE
@@ -34,7 +33,7 @@ def document_of(event_type: type[IntegrationEvent]) -> Any:
     """Return the model of the documents that hold an event of `event_type`."""
     name, about = event_type.__name__, event_type.__doc__
     fields: Any = {"type": Literal[name], "data": event_type}
-    return create_model(name, __base__=Document, __doc__=about, **fields)
+    return create_model(f"{name}CloudEvent", __base__=Document, __doc__=about, **fields)
 
 
 def encode(event: IntegrationEvent) -> bytes:
@@ -56,11 +55,3 @@ def decode(document: bytes, event_type: type[IntegrationEvent]) -> tuple[Any, di
         raise ValueError("; ".join(map(": ".join, said))) from None
     trace = {name: value for name, value in read if "trace" in name and isinstance(value, str)}
     return read.data.model_copy(update={"id": read.id, "time": read.time}), trace
-
-
-def id_of(document: bytes) -> str:
-    """Return the id in `document`, or a new one if it has none."""
-    try:
-        return str(from_json(document)["id"])
-    except (ValueError, TypeError, KeyError):
-        return str(uuid4())

@@ -8,8 +8,10 @@ from contextlib import suppress
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 from pydantic import BaseModel, Field
+from pydantic_core import from_json
 
 from app import bus
 from app.events import IntegrationEvent
@@ -18,7 +20,7 @@ from app.messaging.settings import BrokerUnavailable, settings
 
 log = logging.getLogger(__name__)
 broker: Any = None  # the one that's connected
-attempt_number: ContextVar[int] = ContextVar("attempt_number")  # of the event in hand, from 1
+attempt_number: ContextVar[int] = ContextVar("attempt_number", default=1)  # of what's in hand
 
 
 class EventNotStored(Exception):
@@ -97,7 +99,7 @@ async def attempt(
 
     Returns None if it's handled, the seconds until the next attempt, or the dead letter to store.
     """
-    renewing = asyncio.create_task(_renew(renew)) if renew else None
+    renewing = asyncio.create_task(_renew(renew))
     try:
         final = True  # another attempt can't repair the document
         if number > settings.max_attempts:
@@ -115,17 +117,17 @@ async def attempt(
         if not final:
             return backoff(number)
         said = "".join(traceback.format_exception_only(error)).strip()[:1000]
-        letter: Any = {"id": cloudevents.id_of(document), "type": subscription.type}
+        letter: Any = {"id": str(uuid4()), "listener": subscription.name, "type": subscription.type}
+        with suppress(ValueError, TypeError, KeyError):  # if it has an id
+            letter["id"] = str(from_json(document)["id"])
         letter |= {"error": said.encode(errors="replace").decode(), "document": document}
-        number = min(number, settings.max_attempts)
-        return DeadLetter(listener=subscription.name, attempts=number, **letter)
+        return DeadLetter(**letter, attempts=min(number, settings.max_attempts))
     finally:
-        if renewing:
-            renewing.cancel()
+        renewing.cancel()
 
 
 async def _renew(renew: Any) -> None:
-    while True:
+    while renew:
         await asyncio.sleep(settings.lease / 3)
         with suppress(Exception):  # the broker may be away; the next time counts
             await renew()
@@ -137,7 +139,7 @@ def backoff(number: int) -> float:
 
 
 async def status() -> dict[str, Backlog]:
-    """Return each subscription's backlog by name, including gone ones that left dead letters."""
+    """Return each subscription's backlog by name, and listeners that no longer exist but have dead letters."""
     found = {each.name: await broker.backlog(each) for each in subscriptions()}
     for _, letter in await broker.dead_letters():
         found.setdefault(letter.listener, Backlog()).dead_letters += 1

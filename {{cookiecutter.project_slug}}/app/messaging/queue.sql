@@ -1,9 +1,7 @@
 -- This service's queue. The first start creates it; to do it by hand: psql --file queue.sql URL
 CREATE SCHEMA mq_{{ cookiecutter.project_slug.replace("-", "_") }}
-    -- Which listener wants which type of event. Any program may add its own.
-    CREATE TABLE subscriptions (listener text PRIMARY KEY, type text NOT NULL)
-    -- A row for each listener of an event, until that listener has handled it.
-    CREATE TABLE events (
+    CREATE TABLE subscriptions (listener text PRIMARY KEY, type text NOT NULL)  -- others may add theirs
+    CREATE TABLE events (  -- a row for each listener of an event, until it has handled it
         id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
         listener text NOT NULL,
         document bytea NOT NULL,  -- a CloudEvent: JSON, in UTF-8
@@ -12,8 +10,7 @@ CREATE SCHEMA mq_{{ cookiecutter.project_slug.replace("-", "_") }}
         attempts int NOT NULL DEFAULT 0,
         dead_letter json  -- the error and its time
     ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000)
-    -- Rows are only taken in this order, so other listeners' rows cost nothing.
-    CREATE INDEX events_due ON events (listener, due, id);
+    CREATE INDEX events_due ON events (listener, due, id);  -- so other listeners' rows cost nothing
 
 -- How another program sends an event: SELECT publish('OrderPlaced', '{"specversion": "1.0", ...}')
 CREATE FUNCTION mq_{{ cookiecutter.project_slug.replace("-", "_") }}.publish(type text, document text) RETURNS void BEGIN ATOMIC
