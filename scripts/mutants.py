@@ -19,9 +19,7 @@ from cookiecutter.main import cookiecutter
 TEMPLATE = Path(__file__).resolve().parent.parent
 FILES = {
     "none": ["app/bus.py"],
-    "nats": [
-        "app/messaging/delivery.py"
-    ],  # the same for all brokers; here, its tests need no server
+    "nats": ["app/messaging/delivery.py"],  # the same for all brokers; its tests need no server
     "postgres": ["app/messaging/broker.py"],
 }
 # This test copies the app to a folder of its own, where mutmut finds no settings.
