@@ -71,7 +71,9 @@ def test_the_solution_differs_only_where_it_must(baked: Bake) -> None:
     [
         ("test_recorder.py", {"lesson": "student"}),
         ("test_live.py", {"lesson": "student"}),
-        ("test_grade.py", {"lesson": "solution", "broker": "nats"}),
+        pytest.param(
+            "test_grade.py", {"lesson": "solution", "broker": "nats"}, marks=pytest.mark.slow
+        ),
     ],
 )
 def test_what_the_learner_does_not_edit(bake: Bake, name: str, answers: dict[str, str]) -> None:
