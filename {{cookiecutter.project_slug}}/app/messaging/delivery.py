@@ -139,7 +139,7 @@ def backoff(number: int) -> float:
 
 
 async def status() -> dict[str, Backlog]:
-    """Return each subscription's backlog by name, and listeners that no longer exist but have dead letters."""
+    """Return each listener's backlog by name, including removed ones that left dead letters."""
     found = {each.name: await broker.backlog(each) for each in subscriptions()}
     for _, letter in await broker.dead_letters():
         found.setdefault(letter.listener, Backlog()).dead_letters += 1
