@@ -51,7 +51,7 @@ class Verdict(NamedTuple):
 
 
 class Exercise(BaseModel):
-    id: str = ""
+    id: str
     text: Text
     hint: Text
 
@@ -88,8 +88,9 @@ class Question(Exercise):
     @property
     def right(self) -> str:
         """The letter of the right choice; "" if `code`, which is run to find it, doesn't run."""
-        output = printed(self.code) if self.code else ""
-        if output is None:
+        try:
+            output = printed(self.code) if self.code else ""
+        except subprocess.SubprocessError:
             return ""
         right = [each.letter for each in self.choices if each.right or each.prints == output]
         if len(right) != 1:
@@ -218,14 +219,11 @@ def mark(question: Question, letter: str | None) -> Verdict:
 
 
 @cache
-def printed(code: str) -> str | None:
-    """Return what `code` prints in a Python of its own; None if it can't run."""
+def printed(code: str) -> str:
+    """Return what `code` prints in a Python of its own; raise SubprocessError if it can't run."""
     command = [sys.executable, "-E", "-X", "utf8", "-W", "ignore", "-c", code]
     how: Any = {"stdin": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "timeout": 20}
-    try:
-        return str(subprocess.check_output(command, cwd=ROOT, encoding="utf-8", **how))
-    except subprocess.SubprocessError:
-        return None
+    return str(subprocess.check_output(command, cwd=ROOT, encoding="utf-8", **how))
 
 
 def blocks(kind: str, model: type[Model], path: Path = QUIZ) -> Iterator[Model]:

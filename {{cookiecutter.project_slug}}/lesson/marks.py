@@ -53,8 +53,8 @@ def why_no_order(app: Probe, run: Run) -> str:
     if not run.endpoint:
         return say("no_route", "app/handlers/orders.py, line 1")
     place = where(run.endpoint)
-    if run.endpoint.__module__ != SHOP[0] and hasattr(sys.modules.get(SHOP[0]), "place_order"):
-        return say("taken", place, request=run.request, who="place_order")
+    if run.endpoint.__module__ != SHOP[0] and (taken := left_out(app)):
+        return taken
     if run.error and (is_circle(run.error) or not run.failures()):
         return explain(run.error, run.steps[-1].place if run.steps else place)
     if run.status != 201 and not run.failures():

@@ -101,7 +101,7 @@ class Probe(TextIOBase):
         self.routes = sample.routes_of(self.app)
         self.endpoints = [endpoint for endpoint, _ in self.routes.values()]
         self.note_what_is_made()
-        self.bus.Middleware.__enter__(self)
+        self.bus.Middleware.__enter__(self)  # not its base class: app.bus is imported only now
 
     def begin(self, request: str, endpoint: Any = None, failing: Any = None) -> Run:
         self.run, self.failing = Run(request, endpoint), failing

@@ -247,7 +247,8 @@ class Recorder(bus.Middleware):
 
     @contextmanager
     def _inside(self, now: Step, if_it_fails: str = "") -> Iterator[None]:
-        token, self.running[now.sequence] = _now.set(now), now
+        token = _now.set(now)
+        self.running[now.sequence] = now
         self.tell()
         try:
             yield

@@ -33,14 +33,13 @@ def routes_of(app: FastAPI) -> dict[str, tuple[Any, Any]]:
 
 def request(path: str, operation: Any, document: Any, known: Known) -> dict[str, Any]:
     """Return what TestClient.request takes; what's named like something `known` gets its value."""
-    given: dict[str, dict[str, str]] = {"path": {}, "query": {}, "header": {}, "cookie": {}}
+    given: dict[str, Any] = {"path": {}, "query": {}, "header": {}, "cookie": {}}
     for parameter in operation.get("parameters", []):
         if parameter["required"]:
             name = parameter["name"]
             text = known.get(name, value(parameter["schema"], document, known))
             given[parameter["in"]][name] = str(text[0] if isinstance(text, list) else text)
-    made: dict[str, Any] = {"params": given["query"], "headers": given["header"]}
-    made["cookies"] = given["cookie"]
+    made = {"params": given["query"], "headers": given["header"], "cookies": given["cookie"]}
     made["url"] = path.format_map({name: quote(text, "") for name, text in given["path"].items()})
     if body := operation.get("requestBody", {}).get("content", {}).get("application/json"):
         made["json"] = value(body["schema"], document, known)
@@ -53,7 +52,7 @@ def value(schema: Any, document: Any, known: Known = MappingProxyType({})) -> An
         model = schema["$ref"].rpartition("/")[2]
         return value(document["components"]["schemas"][model], document, known)
     for key in ("const", "example", "default", "examples", "enum"):
-        if key in schema:
+        if key in schema and schema[key] != []:
             return schema[key][0] if key in ("examples", "enum") else schema[key]
     for key in ("anyOf", "oneOf", "allOf"):
         if key in schema:

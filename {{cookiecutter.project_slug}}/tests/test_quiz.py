@@ -102,6 +102,18 @@ def test_the_answer_follows_what_the_code_prints(quiz_toml: Path) -> None:
     assert [question.right for question in questions(quiz_toml)] == ["B"]
 
 
+def test_code_that_does_not_run_yet_is_run_again(quiz_toml: Path, tmp_path: Path) -> None:
+    mended = tmp_path / "mended.txt"
+    look_up = 'look_up = { column = "Step", where = "Event", is = "App starts" }'
+    text = QUESTION.replace(look_up, f"code = 'print(open(\"{mended.as_posix()}\").read())'")
+    quiz_toml.write_text(text.replace('cell = "1"', 'prints = "1\\n"'), encoding="utf-8")
+    [question] = questions(quiz_toml)
+    assert mark(question, "A").state == "not yet"
+
+    mended.write_text("1", encoding="utf-8")
+    assert mark(question, "A").state == "right"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "complaint"),
     [

@@ -50,7 +50,7 @@ class Broker:
                 sql = Path(__file__).with_name("queue.sql").read_text(encoding="utf-8")
                 with suppress(asyncpg.DuplicateSchemaError, asyncpg.UniqueViolationError):
                     await self.pool.execute(sql)  # unless another process was faster
-            await self.pool.executemany(SUBSCRIBE, [each[2:] for each in self.subscriptions])
+            await self.pool.executemany(SUBSCRIBE, [(s.type, s.name) for s in self.subscriptions])
         except AWAY as error:
             said = f"PostgreSQL at {self.address} can't be used ({error or type(error).__name__})"
             raise BrokerUnavailable(f"{said}: start it, or correct BROKER_URL or grants.") from None
