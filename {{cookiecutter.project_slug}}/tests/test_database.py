@@ -25,6 +25,7 @@ from app.events import IntegrationEvent, OrderPlaced
 from app.main import app
 from app.messaging import broker as adapter
 from app.messaging import delivery
+from app.messaging.cloudevents import decode
 from app.messaging.settings import settings
 from app.models import Order
 
@@ -162,18 +163,23 @@ class Counted(IntegrationEvent):
     number: int
 
 
-heard: list[tuple[int, int]] = []
+handled: list[tuple[int, int]] = []
 repaired = asyncio.Event()
 
 
 async def counts(event: Counted) -> None:
-    heard.append((event.number, 0))
+    handled.append((event.number, 0))
 
 
 async def fails(event: Counted) -> None:
-    heard.append((event.number, delivery.attempt_number.get()))
+    handled.append((event.number, delivery.attempt_number.get()))
     if not repaired.is_set():
-        raise ValueError("not repaired")
+        raise ValueError("not repaired \u8336")
+
+
+async def takes_long(event: Counted) -> None:
+    await repaired.wait()
+    handled.append((event.number, delivery.attempt_number.get()))
 
 
 async def all_handled() -> delivery.Backlog:
@@ -188,12 +194,14 @@ async def all_handled() -> delivery.Backlog:
 
 @pytest.mark.usefixtures("empty_bus")
 @pytest.mark.parametrize("run", ["postgres"], indirect=True)
-def test_listeners_of_one_event_fail_apart(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_listeners_of_one_event_fail_apart(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """What one of them can't handle becomes a dead letter, which can be replayed."""
     monkeypatch.setenv("BROKER_MAX_ATTEMPTS", "2")
     monkeypatch.setenv("BROKER_BACKOFF", "0.01")
     monkeypatch.setattr(adapter, "LOOK_EVERY", 0.05)
-    heard.clear()
+    handled.clear()
     repaired.clear()
     on(Counted)(counts)
     on(Counted)(fails)
@@ -205,24 +213,29 @@ def test_listeners_of_one_event_fail_apart(run: Run, monkeypatch: pytest.MonkeyP
             for event in events:
                 await emit(event)
             assert await all_handled() == delivery.Backlog(dead_letters=3)
-            assert [number for number, attempt in heard if not attempt] == [0, 1, 2]
-            assert sorted(set(heard) - {(0, 0), (1, 0), (2, 0)}) == [
+            assert [number for number, attempt in handled if not attempt] == [0, 1, 2]
+            assert sorted(set(handled) - {(0, 0), (1, 0), (2, 0)}) == [
                 (number, attempt) for number in range(3) for attempt in (1, 2)
             ]
 
             places, letters = zip(*await delivery.broker.dead_letters(), strict=True)
             assert {each.id for each in letters} == {each.id for each in events}
+            kept = [decode(each.document, Counted) for each in letters]
+            assert sorted(event.number for event, _ in kept) == [0, 1, 2]
             assert {(each.error, each.attempts, each.type) for each in letters} == {
-                ("ValueError: not repaired", 2, "Counted")
+                ("ValueError: not repaired \u8336", 2, "Counted")
             }
-            heard.clear()
+            stored = await delivery.broker.pool.fetch(f"SELECT dead_letter FROM {adapter.EVENTS}")
+            assert all(each.isascii() for (each,) in stored if each)  # whatever the encoding is
+            handled.clear()
             repaired.set()
             await delivery.broker.replay(places[0], letters[0])
             assert await all_handled() == delivery.Backlog(dead_letters=2)
-            [(number, attempt)] = heard
+            [(number, attempt)] = handled
             assert (events[number].id, attempt) == (letters[0].id, 1)
 
     run(main)
+    assert "still run" not in caplog.text
 
 
 @pytest.mark.usefixtures("empty_bus")
@@ -230,8 +243,16 @@ def test_listeners_of_one_event_fail_apart(run: Run, monkeypatch: pytest.MonkeyP
 def test_an_event_is_handled_at_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """By NOTIFY, also from a transaction; not with the next look into the table."""
     monkeypatch.setattr(adapter, "LOOK_EVERY", 0.05)
-    heard.clear()
+    handled.clear()
     on(Counted)(counts)
+    looks, fetchrow = 0, asyncpg.Pool.fetchrow
+
+    async def look(pool: asyncpg.Pool, *query: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        return await fetchrow(pool, *query)
+
+    monkeypatch.setattr(asyncpg.Pool, "fetchrow", look)
 
     async def main() -> None:
         async with messaging.consuming(), asyncio.timeout(30):
@@ -241,10 +262,69 @@ def test_an_event_is_handled_at_once(run: Run, monkeypatch: pytest.MonkeyPatch) 
             await emit(Counted(number=1))
             async with transaction():
                 await emit(Counted(number=2))
-            while len(heard) < 2:  # noqa: ASYNC110
+            while len(handled) < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            before = looks
+            await asyncio.sleep(0.2)
+            assert looks < before + 10  # it waits for news, and costs nothing
+
+    run(main)
+
+
+@pytest.mark.usefixtures("empty_bus")
+@pytest.mark.parametrize("run", ["postgres"], indirect=True)
+def test_what_is_in_hand_is_renewed_and_finished(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While its listener works, nobody else takes it; the end waits for it."""
+    monkeypatch.setenv("BROKER_LEASE", "0.3")
+    handled.clear()
+    repaired.clear()
+    on(Counted)(takes_long)
+    rows = f"FROM {adapter.EVENTS} WHERE listener = 'Counted.{bus.name_of(takes_long)}'"
+
+    async def main() -> None:
+        ask = delivery.broker.pool.fetchval
+        async with messaging.consuming(), asyncio.timeout(30):
+            await emit(Counted(number=1))
+            while not (taken := await ask(f"SELECT due {rows} AND attempts = 1")):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            while await ask(f"SELECT due {rows}") <= taken:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            repaired.set()
+        assert handled == [(1, 1)]
+        assert await ask(f"SELECT count(*) {rows}") == 0
+
+    run(main)
+    assert "still run" not in caplog.text
+
+
+@pytest.mark.usefixtures("empty_bus")
+@pytest.mark.parametrize("run", ["postgres"], indirect=True)
+def test_a_listener_waits_while_postgresql_is_away(
+    run: Run, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(adapter, "LOOK_EVERY", 0.05)
+    handled.clear()
+    on(Counted)(counts)
+    errors, fetchrow = [OSError("away"), asyncpg.PostgresError("away")], asyncpg.Pool.fetchrow
+
+    async def breaks(pool: asyncpg.Pool, query: str, *values: Any) -> Any:
+        if query == adapter.TAKE and errors:
+            raise errors.pop()
+        return await fetchrow(pool, query, *values)
+
+    monkeypatch.setattr(asyncpg.Pool, "fetchrow", breaks)
+
+    async def main() -> None:
+        async with messaging.consuming(), asyncio.timeout(30):
+            await emit(Counted(number=1))
+            while not handled:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
 
     run(main)
+    name = f"Counted.{bus.name_of(counts)}"
+    assert f"{name} waits for PostgreSQL: PostgresError('away')" in caplog.text
 
 
 @pytest.mark.usefixtures("run")

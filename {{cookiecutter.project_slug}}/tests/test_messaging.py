@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from typing import Any, Generic, TypeVar
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from fastapi.testclient import TestClient
@@ -267,6 +267,7 @@ def test_an_unknown_field_is_ignored() -> None:
     [
         (b"\xff", "Invalid JSON"),
         (b"{}", "specversion: Field required"),
+        (b"[]", "Input should be an object"),
         (encode(ORDER).replace(b'"1.0"', b'"2.0"'), "specversion"),
         (
             encode(ORDER).replace(b"OrderPlaced", b"OrderLost"),
@@ -286,6 +287,7 @@ def test_an_invalid_document_is_a_dead_letter(document: bytes, reason: str) -> N
     assert reason in letter.error
     assert letter.attempts == 1
     assert letter.document == document
+    assert UUID(letter.id)  # the event's, if it can be read
 
 
 @pytest.mark.usefixtures("empty_bus", "default_settings")
@@ -392,7 +394,7 @@ def test_two_listeners_of_one_name_are_refused() -> None:
 
         twin.__qualname__ = "twin"
         on(IntegrationEvent)(twin)
-    with pytest.raises(BrokerUnavailable, match=r"twin names 2 of the listeners"):
+    with pytest.raises(BrokerUnavailable, match=r"twin is used twice: rename one"):
         subscriptions()
 
 
@@ -400,7 +402,7 @@ def test_two_listeners_of_one_name_are_refused() -> None:
 def test_a_listener_without_a_lasting_name_is_refused() -> None:
     on(OrderPlaced)(lambda event: None)
 
-    with pytest.raises(BrokerUnavailable, match=r"lambda> names 1 .*: give each a def"):
+    with pytest.raises(BrokerUnavailable, match=r"lambda> needs a top-level def or class"):
         subscriptions()
 
 

@@ -82,8 +82,8 @@ def subscriptions() -> list[Subscription]:
     names = [each.__name__ for each in types] + [each.name for each in found]
     for name in names:
         if (count := names.count(name)) > 1 or "<" in name:
-            said = f"{name} names {count} of the listeners and events"
-            raise BrokerUnavailable(f"{said}: give each a def or class of its own in a module.")
+            cure = "is used twice: rename one" if count > 1 else "needs a top-level def or class"
+            raise BrokerUnavailable(f"The listener or event {name} {cure}.")
     return found
 
 
