@@ -397,7 +397,7 @@ def measure(brokers: Sequence[str] = ()) -> str:
 
     from support.brokers import SERVERS, running
 
-    head = "| broker | plain FastStream | **evtemplate** | raw client | events/s here | `emit`, no URL |"
+    head = "| broker | plain FastStream | **evtemplate** | raw client | events/s | `emit`, no URL |"
     tables = [
         [head, "|---|---|---|---|---|---|"],
         [broker_growth.INSTANCES, "|---|---|---|---|---|---|---|"],

@@ -18,8 +18,8 @@ from support.processes import Server
 if TYPE_CHECKING:
     from broker import Generated
 
-INSTANCES = "| broker | a listener | 1 instance | 2 | 4 | 1, `BROKER_CONCURRENCY=10` | events/s here, of 1 |"
-LISTENERS = "| broker | 1 listener | 3 | 10 | events/s here, to 1 |"
+INSTANCES = "| broker | a listener | 1 instance | 2 | 4 | 1, `BROKER_CONCURRENCY=10` | events/s, 1 instance |"
+LISTENERS = "| broker | 1 listener | 3 | 10 | events/s, 1 listener |"
 WAITS, NOTHING = 0.01, 0.0  # seconds that a listener waits
 ROUNDS = 3
 

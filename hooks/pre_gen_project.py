@@ -92,7 +92,7 @@ def refusal(answers: Mapping[str, str]) -> str | None:
         return "project_name: type a name, for example Event Service (got nothing)."
     slug = answers["project_slug"]
     if not re.fullmatch(r"[a-z]([a-z0-9-]{0,58}[a-z0-9])?", slug):
-        what = "lower-case letters, digits and hyphens, at most 60, starting with a letter"
+        what = "lower-case letters, digits, and hyphens between them, at most 60, a letter first"
         return f"project_slug: use {what}, for example event-service (got {shown(slug)})."
     if RESERVED_BY_WINDOWS.fullmatch(slug):
         return f"project_slug: choose another name; Windows reserves {shown(slug)}."

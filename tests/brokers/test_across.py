@@ -57,7 +57,7 @@ def test_every_page_shows_which_instance_handled_what(two: list[Server]) -> None
             assert mine == receipts(each) != set()
         assert {order: row["sent_by"] for order, row in rows.items()} == placed
 
-    # In the one that sent it, an event that the broker takes is not one that nobody hears.
+    # In the one that sent it, an event that the broker takes isn't one that nobody listens to.
     sent = [step for step in two[0].get("/lesson/steps") if step["listener"] is None]
     assert [step["listener_action"] for step in sent] == ["Published to the broker"] * 6
 

@@ -155,7 +155,7 @@ def test_a_loop_is_found_and_the_quiz_comes_first(check: Server, student: Projec
     assert "exercise1" not in check.output()
 
     assert check.wait(19) == 0
-    assert "app/handlers/stock.py, line 7: POST /orders doesn't come back" in check.output()
+    assert "app/handlers/stock.py, line 7: POST /orders never finishes" in check.output()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl+Break isn't Ctrl+C")

@@ -74,7 +74,7 @@ def test_every_state_tells_the_truth_and_passes_axe(
         shows(page, "#state", re.compile(state))
         audit(page)
 
-    tells(r"Idle: nothing runs; quiet for [3-9] s\.")
+    tells(r"Idle: nothing is running; quiet for [3-9] s\.")
     for number, expected in ((1, "Prints 'App is starting'"), (2, "not yet"), (4, "Idle state")):
         assert expected in row(page, number)
 
@@ -125,7 +125,7 @@ def test_ctrl_c_in_a_terminal_shows_row_3(
     started = time.monotonic()
     served.send(signal.SIGINT, group=True)  # as a terminal does: to the reloader and the server
     if kind == "slow":
-        shows(page, "#state", "Shutting down: Shutdown still runs.")
+        shows(page, "#state", "Shutting down: Shutdown still running.")
         assert "not yet" in row(page, 3)
     shows(page, THIRD, expected)
     assert time.monotonic() - started < (1 if kind != "slow" else 3)
@@ -141,7 +141,7 @@ def test_a_request_in_hand_ends_before_row_3(opened: Opened, served: Server) -> 
     page.evaluate("void fetch('/slow')")
     shows(page, "#state", "Running: GET /slow")
     served.send(signal.SIGINT)
-    shows(page, "#state", "Shutting down: GET /slow still runs.")
+    shows(page, "#state", "Shutting down: GET /slow still running.")
     assert "not yet" in row(page, 3)
     assert served.request("GET", "/")[0] == 503  # nothing new is begun
     shows(page, THIRD, "Prints 'Cleanup done'")
@@ -240,7 +240,7 @@ def test_what_an_event_holds_is_text_and_can_be_sent_again(opened: Opened, serve
     made = {"item": item, "left": 3, "note": None}
     assert served.post("/lesson/events", {"type": "ShelfEmptied", "fields": made})[0] == 200
     shows(page, "#log", item)
-    shows(page, "#log", "No listener triggered")  # nobody hears Spoiled
+    shows(page, "#log", "No listener triggered")  # nobody listens to Spoiled
     page.reload()
     shows(page, "#log", item)
     assert page.evaluate("window.hacked") is None

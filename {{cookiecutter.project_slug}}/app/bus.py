@@ -60,7 +60,7 @@ def on(event_type: type[E]) -> Callable[[Callable[[E], T]], Callable[[E], T]]:
     Raises TypeError for what can't be an event or a listener, ValueError if it's registered already.
     """
     if not (isinstance(event_type, type) and issubclass(event_type, Event)):
-        raise TypeError(f"@on takes a class of event, as in @on(OrderPlaced), not {event_type!r}.")
+        raise TypeError(f"@on takes an event class, as in @on(OrderPlaced), not {event_type!r}.")
     if hasattr(event_type, "__dataclass_fields__"):
         raise TypeError(f"{event_type.__name__}: remove @dataclass; an Event is frozen already.")
 

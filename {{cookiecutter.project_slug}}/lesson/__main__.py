@@ -109,7 +109,7 @@ def main() -> int:
     command.add_argument("--grade", action="store_true", help="exit 1 while anything is open")
     command.add_argument("--watch", action="store_true", help="look again on every save")
     # % if cookiecutter.broker != "none"
-    command = commands.add_parser("broker", help="start the broker of BEYOND.md; Ctrl+C ends it")
+    command = commands.add_parser("broker", help="start the broker of BEYOND.md, or say how to")
     command.add_argument("--fresh", action="store_true", help="start with an empty one")
     # % endif
     # % if cookiecutter.broker == "nats"
@@ -118,7 +118,7 @@ def main() -> int:
     command.add_argument("--port", type=int, default=5432, help="of the server (5432)")
     # % endif
     # % if cookiecutter.lesson == "solution"
-    about = "Grade the folders of a class. It runs the code in them, as you."
+    about = "Grade the folders of a class. It runs the code in them, with your permissions."
     command = commands.add_parser("grade", help=about, description=about)
     what = "a learner's project; ../class/* is every folder in ../class"
     command.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help=what)

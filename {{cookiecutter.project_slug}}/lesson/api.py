@@ -157,7 +157,7 @@ def news(recorder: Recorder) -> dict[str, Any]:
 
 
 def event_types() -> dict[str, type[Event]]:
-    """Return each class of event by its name, wherever in the app it's defined."""
+    """Return each event class by its name, wherever in the app it's defined."""
     return {each.__name__: each for each in below(Event) if each.__name__ != "IntegrationEvent"}
 
 

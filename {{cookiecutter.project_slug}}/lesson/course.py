@@ -116,7 +116,7 @@ def read(path: Path = TUTORIAL) -> str:
             return content.decode("utf-8-sig").replace("\r\n", "\n")
         line, what = 1, "the file is saved as UTF-16"
     except FileNotFoundError:
-        raise LessonError(f"{path.name} is missing; get it back with git.") from None
+        raise LessonError(f"{path.name} is missing; `git restore` brings it back.") from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
         what = "this line has a character that isn't UTF-8"
@@ -151,7 +151,7 @@ def given_rows(path: Path = TUTORIAL) -> list[Row]:
     """Return the four rows that the tutorial comes with; raise LessonError if one is missing."""
     rows = {row.cells["Event"]: row for row in reversed(table(EXECUTION_TABLE, path))}
     for event in GIVEN_ROWS:
-        what = f"the execution table has no row with the event '{event}'; get it back with git."
+        what = f"the execution table has no row with the event '{event}'; `git diff` shows it."
         if event not in rows or rows[event].problem:
             line = min(row.line for row in rows.values()) if rows else 1
             raise LessonError(f"{path.name}, line {line}: {what}")

@@ -31,11 +31,11 @@ def verdicts(root: Path = ROOT, environment: Mapping[str, str] = os.environ) -> 
     said = [json.loads(line) for line in output.splitlines() if line.startswith('{"')]
     if not said:
         reason = (output.strip().splitlines() or ["it says nothing"])[-1]
-        raise LessonError(f"The check needs what the tests need (see README.md): {reason}")
+        raise LessonError(f"The check needs the project's packages (`uv sync`): {reason}")
     facts = {key: value for line in said for key, value in line.items()}
     marks = {line["id"]: Verdict(line["state"], line["sentence"]) for line in said if "id" in line}
     if "done" not in facts:
-        how = "ended the whole process" if ended else "doesn't come back"
+        how = "ended the whole process" if ended else "never finishes"
         wrong = facts.get("stuck") or f"{facts['asking']} {how}. Look at what it runs."
         app = facts["asking"].startswith("The ")  # its start or its end
         id_ = "exercises" if app else next(id_ for id_ in MARKED if id_ not in marks)

@@ -1,6 +1,6 @@
 """Grades a class: a folder for each learner, a row of a CSV file for each folder.
 
-This runs the code in the folders, as you, on this machine. A folder brings only app/, TUTORIAL.md
+This runs the code in the folders, with your permissions. A folder brings only app/, TUTORIAL.md
 and answers.toml; the tests and the grader are those beside this file, so a changed test doesn't
 count. It's no defence against malicious code: grade strangers in a container.
 """
@@ -31,8 +31,8 @@ CLIENTS = {  # what app/messaging/broker.py imports, and the broker that it's fo
     "redis": "redis",
     "aiokafka": "kafka",
 }
-STUCK = "doesn't come back|ended the whole process"  # the check ended there
-WARNING = "This runs the code in these folders, as you, on this machine."
+STUCK = "never finishes|ended the whole process"  # the check ended there
+WARNING = "This runs the code in these folders on this machine, with your permissions."
 
 
 def grade(folders: Sequence[Path], output: Path, seconds: float) -> int:

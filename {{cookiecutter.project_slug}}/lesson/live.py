@@ -54,7 +54,7 @@ class Watched:
 
         def signalled(number: int, frame: object) -> None:
             withheld.append(number)
-            if len(withheld) > 1 and self.recorder.state == "running":  # the loop didn't hear of it
+            if len(withheld) > 1 and self.recorder.state == "running":  # the loop wasn't told
                 raise KeyboardInterrupt  # which ends what blocks it
             loop.call_soon_threadsafe(stop.set)
             if withheld.count(signal.SIGINT) > 1:  # Ctrl+C, again

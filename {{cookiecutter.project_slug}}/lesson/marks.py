@@ -66,7 +66,7 @@ def why_no_order(app: Probe, run: Run) -> str:
 
 
 def second_listener(app: Probe, run: Run, receipt: Any) -> Mark:
-    """Exercise 1: an order is heard by more than the receipt."""
+    """Exercise 1: more than the receipt listens to an order."""
     if receipt is None:
         gone = getattr(sys.modules.get(SHOP[0]), "send_receipt", None)
         place = where(gone) if gone else "app/handlers/orders.py, line 1"
@@ -82,26 +82,26 @@ def second_listener(app: Probe, run: Run, receipt: Any) -> Mark:
 
 
 def chain(app: Probe, two: Run, nine: Run, ten: Run, more: Run, receipt: Any) -> Mark:
-    """Exercise 2: a big order is followed by an event that somebody hears."""
+    """Exercise 2: a big order is followed by an event that somebody listens to."""
     if ten.error and is_circle(ten.error):
         return explain(ten.error, ten.steps[-1].place)
     early, followers, late = (
         [step for step in app.own_steps(run) if step.cause] for run in (nine, ten, more)
     )
-    heard = [step for step in followers if step.listener]
+    handled = [step for step in followers if step.listener]
     known = [receipt, *(step.listener for step in two.failures())]
     if new := [step for step in ten.failures() if step.listener not in known]:
         return explain(new[0].error, where(new[0].listener))
-    if followers and not heard:
-        return unheard(app, type(followers[0].event), followers[0].place)
+    if followers and not handled:
+        return unhandled(app, type(followers[0].event), followers[0].place)
     quantity = 9 if early else 25 if followers else 10
     if early or bool(followers) != bool(late):
         first = (early + followers + late)[0]
         does = f"emits {name(first.event)} too" if early else f"doesn't emit {name(first.event)}"
         return say("wrong_number", first.place, quantity=quantity, does=does)
-    if heard:
-        who = name(heard[0].listener)
-        return Verdict("right", say("chained", event=name(heard[0].event), who=who))
+    if handled:
+        who = name(handled[0].listener)
+        return Verdict("right", say("chained", event=name(handled[0].event), who=who))
     for step in ten.steps:
         if step.cause or type(step.event) in app.own_events():
             key = "old_event" if step.cause else "route_emits"
@@ -151,22 +151,22 @@ def duplicate(app: Probe, run: Run, receipt: Any) -> Mark:
 
 
 def own_feature(app: Probe, used: set[type]) -> Mark:
-    """Exercise 3: a new request makes a new event happen, that is heard and has its row."""
+    """Exercise 3: a new request makes a new event happen, that is handled and has its row."""
     rows, problems = course.own_rows(), []
     for run in app.new_runs():
         place, who = where(run.endpoint), name(run.endpoint)
         new = [step for step in app.own_steps(run) if type(step.event) not in used]
-        heard = [step for step in new if step.listener and step.cause is None]
+        handled = [step for step in new if step.listener and step.cause is None]
         failed = [step for step in new if step.error]
         if failed:
             problems.append(explain(failed[0].error, where(failed[0].listener)))
         elif run.error:
             problems.append(explain(run.error, place))
-        elif heard and run.status < 400:
-            right = Verdict("right", say("own", request=run.request, event=name(heard[0].event)))
-            return row_problem(rows, heard, run) or right
-        elif new and not heard:
-            problems.append(unheard(app, type(new[0].event), new[0].place))
+        elif handled and run.status < 400:
+            right = Verdict("right", say("own", request=run.request, event=name(handled[0].event)))
+            return row_problem(rows, handled, run) or right
+        elif new and not handled:
+            problems.append(unhandled(app, type(new[0].event), new[0].place))
         elif missed := odd(shop=False) or unsent(run, app.events.Event):
             problems.append(missed)
         elif run.request.startswith("GET ") and not run.steps:
@@ -185,9 +185,9 @@ def own_feature(app: Probe, used: set[type]) -> Mark:
     return None
 
 
-def row_problem(rows: list[course.Row], heard: list[Step], run: Run) -> str:
+def row_problem(rows: list[course.Row], handled: list[Step], run: Run) -> str:
     """Return what's wrong with the row of a new event."""
-    names = [name(step.listener) for step in heard if step.event is heard[0].event]
+    names = [name(step.listener) for step in handled if step.event is handled[0].event]
     who, named = names[0], re.compile(rf"\b({'|'.join(map(re.escape, names))})\b")
     said = " ".join([run.printed, run.body, *(str(step.output) for step in run.steps)])
     for row in [row for row in rows if named.search(row.cells.get("Listener Action", ""))]:
@@ -203,11 +203,11 @@ def row_problem(rows: list[course.Row], heard: list[Step], run: Run) -> str:
         if line.startswith("|") and named.search(line):
             return say("row_outside", f"TUTORIAL.md, line {number}")
     last = course.given_rows()[-1].line
-    return say("row_missing", f"TUTORIAL.md, line {last}", event=name(heard[0].event), who=who)
+    return say("row_missing", f"TUTORIAL.md, line {last}", event=name(handled[0].event), who=who)
 
 
-def unheard(app: Probe, event_type: type, emitted: str = "") -> str:
-    """Return what to do about an event, `emitted` at a place, that nobody hears."""
+def unhandled(app: Probe, event_type: type, emitted: str = "") -> str:
+    """Return what to do about an event, `emitted` at a place, that nobody listens to."""
     for other, listener in app.bus.registered:
         words = {"who": name(listener), "event": other.__name__}
         if other is not event_type and other.__name__ == event_type.__name__:
@@ -215,7 +215,7 @@ def unheard(app: Probe, event_type: type, emitted: str = "") -> str:
         takes = getattr(listener, "__annotations__", {}).values()
         if other is not event_type and event_type in takes:
             return say("hears_another", where(listener), **words, wanted=event_type.__name__)
-    return say("unheard", emitted, event=event_type.__name__) if emitted else ""
+    return say("unhandled", emitted, event=event_type.__name__) if emitted else ""
 
 
 def unsent(run: Run, *kinds: type) -> str:
@@ -252,7 +252,7 @@ def left_out(app: Probe) -> str:
 
 
 def misplaced(app: Probe) -> str:
-    """Return the place of a function that's meant to hear an order, and doesn't."""
+    """Return the place of a function that's meant to listen to an order, and doesn't."""
     placed = app.events.OrderPlaced
     place_order = getattr(sys.modules.get(SHOP[0]), "place_order", None)
     called = getattr(getattr(place_order, "__code__", None), "co_names", ())
@@ -271,7 +271,7 @@ def misplaced(app: Probe) -> str:
         alone = function.__code__.co_argcount < 2 and (unused or who in called)
         if placed in takes or (module in SHOP and alone):
             return say("direct_call" if who in called else "no_order_runs", place, who=who)
-    return unheard(app, placed)
+    return unhandled(app, placed)
 
 
 def odd(shop: bool) -> str:

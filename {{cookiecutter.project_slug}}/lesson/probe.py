@@ -1,4 +1,4 @@
-"""The learner's app, run and watched: what a request prints, what it emits, and who hears that."""
+"""The learner's app, run and watched: what a request prints, what it emits, and who listens."""
 
 import asyncio
 import json
@@ -52,7 +52,7 @@ class Run:
         return [step for step in self.steps if step.error]
 
     def prints_receipt(self, listener: Any) -> bool:
-        """Return whether `listener` printed the id of an order that it heard about."""
+        """Return whether `listener` printed the id of an order that it was called for."""
         steps = [step for step in self.steps if step.listener == listener]
         return any(str(getattr(step.event, "order_id", "no id")) in step.printed for step in steps)
 

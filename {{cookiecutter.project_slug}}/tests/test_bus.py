@@ -55,14 +55,14 @@ def test_an_event_that_nobody_hears_is_no_error() -> None:
 
 
 def test_a_listener_hears_subclasses_too() -> None:
-    heard: list[Event] = []
-    on(Event)(heard.append)
-    on(Ping)(lambda event: heard.append(event))
+    handled: list[Event] = []
+    on(Event)(handled.append)
+    on(Ping)(lambda event: handled.append(event))
 
     run(LoudPing())
     run(Pong())
 
-    assert heard == [LoudPing(), LoudPing(), Pong()]
+    assert handled == [LoudPing(), LoudPing(), Pong()]
 
 
 def test_order_holds_across_classes() -> None:
@@ -75,12 +75,12 @@ def test_order_holds_across_classes() -> None:
 
 def test_a_listener_of_two_classes_hears_an_event_once() -> None:
     def listener(event: Event) -> str:
-        return "heard"
+        return "handled"
 
     on(Event)(listener)
     on(Ping)(listener)
 
-    assert run(Ping()) == ["heard"]
+    assert run(Ping()) == ["handled"]
 
 
 def test_a_listener_can_join_later() -> None:
@@ -98,7 +98,7 @@ def test_registering_twice_is_refused() -> None:
 
 
 def test_only_classes_of_event_can_be_listened_to() -> None:
-    with pytest.raises(TypeError, match=r"@on takes a class of event, .* not 'startup'\."):
+    with pytest.raises(TypeError, match=r"@on takes an event class, .* not 'startup'\."):
         on("startup")  # type: ignore[arg-type]
 
 
@@ -216,14 +216,14 @@ def test_a_failing_listener_does_not_stop_the_others(caplog: pytest.LogCaptureFi
     async def broken(event: Ping) -> None:
         raise ValueError("broken")
 
-    heard: list[Event] = []
-    on(Ping)(heard.append)
+    handled: list[Event] = []
+    on(Ping)(handled.append)
     on(Ping)(raises_unusual)
 
     with pytest.raises(ExceptionGroup, match="Ping: 2 of 3 listeners failed") as raised:
         run(Ping())
 
-    assert heard == [Ping()]
+    assert handled == [Ping()]
     assert [str(error) for error in raised.value.exceptions] == ["broken", "Unusual()"]
     record = caplog.records[0]
     assert (record.name, record.levelno) == ("app.bus", logging.ERROR)

@@ -239,7 +239,7 @@ def test_answers_that_are_gone_or_in_another_encoding(
     tmp_path: Path, encoding: str, complaint: str
 ) -> None:
     file = tmp_path / "answers.toml"
-    with pytest.raises(LessonError, match="is missing; get it back with git"):
+    with pytest.raises(LessonError, match="is missing; `git restore"):
         read_answers(file)
 
     file.write_text(WRITTEN.replace("a line", "a caf\u00e9"), encoding=encoding)

@@ -11,7 +11,7 @@ from app.messaging import cloudevents, delivery, settings
 
 @asynccontextmanager
 async def connected(subscribe: bool = True) -> AsyncIterator[None]:
-    """If BROKER_URL is set, let `emit` publish while the block runs; raise BrokerUnavailable."""
+    """With BROKER_URL set, let `emit` publish in the block; raise BrokerUnavailable if it can't."""
     settings.load()
     if not settings.settings.url:
         yield
@@ -56,5 +56,5 @@ async def consuming() -> AsyncIterator[None]:
         finishing = asyncio.create_task(broker.finish())
         await asyncio.wait([finishing], timeout=settings.settings.shutdown_timeout)
         if finishing.cancel():  # it wasn't done
-            delivery.log.warning("Some listeners still run: their events are delivered again.")
+            delivery.log.warning("Some listeners still run: their events will be delivered again.")
             await asyncio.wait([finishing], timeout=settings.settings.timeout)  # a thread goes on

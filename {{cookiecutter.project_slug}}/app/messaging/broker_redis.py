@@ -1,4 +1,4 @@
-"""The adapter for Redis: a stream for each class of event, and on it a group for each listener.
+"""The adapter for Redis: a stream for each event class, and on it a group for each listener.
 
 Redis must keep its data on disk (appendonly yes).
 

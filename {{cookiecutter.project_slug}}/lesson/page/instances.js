@@ -5,7 +5,7 @@ import { $, clock, code, el, fill, mark, output, plural, process, put, short, sm
 const scrolls = { class: "scroll", tabindex: "0", role: "group" };
 const columns = "Event|Listener|Instance|Attempt|Handler Output|When";
 const table = el("table", { role: "table", id: "handled", "data-columns": columns },
-  el("caption", { text: "All runs on this machine since this one began, newest first." }));
+  el("caption", { text: "All runs from this folder since this one began, newest first." }));
 const section = el("section", { id: "instances", "aria-labelledby": "instances-h" },
   el("h2", { id: "instances-h", text: "Which instance handled what" }),
   el("p", {}, "The broker delivers each event to every listener, on one of the instances. ",
@@ -39,7 +39,7 @@ function showBeyond({ steps, dead_letters: letters, max_attempts: max }) {
   const tell = (step) => `${short(step.listener)} gave up after ${attempts}: ${step.handler_output} (${step.detail})`;
   const said = `${plural(letters.length, "dead letter")}: ${letters.map(tell).join("; ")}.`;
   const none = "None: no listener has given up on an event.";
-  put($("#letters"), letters.length ? `${said} Mend the listener, then replay.` : none);
+  put($("#letters"), letters.length ? `${said} Fix the listener, then replay.` : none);
   const open = steps.find((step) => !step.seen);
   const all = "You've seen every step that shows here. BEYOND.md has the rest.";
   put($("#next"), open ? `Step ${open.number} of BEYOND.md: ${open.text}.` : all);

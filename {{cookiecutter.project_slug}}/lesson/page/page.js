@@ -96,7 +96,7 @@ function show() {
 function sentence() {
   const labels = now.running.map((step) => (step.type === "request" ? step.detail : step.type)).join(", ");
   if (connection === "live") {
-    const still = labels ? `${labels} still runs.` : "the shutdown is complete.";
+    const still = labels ? `${labels} still running.` : "the shutdown is complete.";
     if (now.state !== "running") return ["stopping", "Shutting down:", still];
     const news = waiting.length ? `${plural(waiting.length, "new step")} to show.` : "Nothing new.";
     if (paused) return ["paused", "Paused.", news];
@@ -104,11 +104,11 @@ function sentence() {
     const why = now.handled ? "still runs, was killed, or crashed" : "was killed, or it crashed"; // another instance?
     const [row3] = shutdowns().slice(-1).map((step) => `Row 3 of the last run: ${step.handler_output}.`);
     const back = cameBack ? ` The app is back. ${row3 ?? `The last run ${why}: ${KILLED}.`}` : "";
-    return ["idle", "Idle:", `nothing runs; quiet for ${Math.max(0, Math.floor(quiet() / 1000))} s.${back}`];
+    return ["idle", "Idle:", `nothing is running; quiet for ${Math.max(0, Math.floor(quiet() / 1000))} s.${back}`];
   }
   return {
     connecting: ["gone", "Connecting", "to your app"],
-    stopped: ["gone", "Stopped.", "Row 3 says what happened, and the terminal why. Start the app again."],
+    stopped: ["gone", "Stopped.", "Row 3 shows what happened, and the terminal why. Start the app again."],
     closing: ["stopping", "Shutdown requested.", "The server closed its connections; row 3 comes with the next run."],
     lost: ["gone", "The connection broke;", "looking for the app."],
     killed: ["gone", "The app is gone, without a shutdown.", `It was killed (kill -9), or it crashed: ${KILLED}.`],
