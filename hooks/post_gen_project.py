@@ -52,6 +52,7 @@ CHOICES = [
     ("migrations", "broker", ["postgres"], "migrations"),
     ("tests/test_database.py", "broker", ["postgres"], "tests/test_database.py"),
     ("tests/postgres.py", "broker", ["postgres"], "tests/postgres.py"),
+    ("tests/test_queue.py", "broker", ["postgres"], "tests/test_queue.py"),
 ]
 
 # What tools leave in a checkout of the template; cookiecutter copies it.

@@ -132,8 +132,9 @@ def caller(listener: Listener) -> CallNext:
 
 def name_of(listener: Listener) -> str:
     """Return the dotted name by which a reader finds `listener`."""
-    named = getattr(listener, "func", listener)  # of a partial
-    return f"{named.__module__}.{getattr(named, '__qualname__', type(named).__qualname__)}"
+    inner = getattr(listener, "func", listener)  # of a partial
+    named = inner if inspect.isroutine(inner) or isinstance(inner, type) else type(inner)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 @cache
@@ -155,7 +156,7 @@ def _circle(chain: Any, after: int = 0) -> str:
     if types.count(types[-1]) == 1:
         return ""
     repeats.append(types[-1])  # counted in all branches together
-    if len(types) <= after and len(repeats) < 1000:
+    if len(types) <= after and len(repeats) < 10_000:
         return ""
     start = next(each for each in types if types.count(each) > 1)
     *_, begin, end = (at for at, each in enumerate(types) if each is start)

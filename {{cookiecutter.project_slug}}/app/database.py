@@ -30,12 +30,13 @@ from app.models import Base
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "data.sqlite3"  # while BROKER_URL is unset
 MIGRATIONS = ROOT / "migrations"
-# What asyncpg raises while PostgreSQL is away. The third is for a broken connection.
+# What asyncpg raises while PostgreSQL is away. RuntimeError is uvloop's, for a closed connection.
 AWAY = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,
     OSError,
+    RuntimeError,
     TimeoutError,
 )
 # Parameters in URLs that libpq knows and asyncpg doesn't; it would send them to the server.

@@ -35,6 +35,8 @@ class IntegrationEvent(Event):
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
         if cls.partition_key and cls.partition_key not in cls.model_fields:
             raise TypeError(f"{cls.__name__}: partition_key must name a field.")
+        if {"id", "time"} & cls.__annotations__.keys():
+            raise TypeError(f"{cls.__name__} has an id and a time already: give yours other names.")
 
 
 # % endif

@@ -78,19 +78,20 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
         try:
             await bus.emit(event_type.model_validate_json(json.dumps(fields)))
         except ValidationError as error:
-            raise HTTPException(422, error.errors(include_context=False)) from None
+            wrong = error.errors(include_context=False, include_input=False)  # which may be NaN
+            raise HTTPException(422, wrong) from None
         except Exception as error:  # whatever a listener does is a result, not an error of ours
             return {"failures": [str(error)]}
         return {"failures": []}
 
     @site.post("/lesson/answers")
-    def answer(id: Text, text: Text) -> dict[str, str]:
+    async def answer(id: Text, text: Text) -> dict[str, str]:
         """Write an answer into answers.toml, and say whether it's right."""
         said = {"state": "", "sentence": "", "problem": ""}
         try:
             for question in (each for each in course.questions() if each.id == id):
-                said |= course.mark(question, text)._asdict()
-            course.write_answer(id, text)
+                said |= (await asyncio.to_thread(course.mark, question, text))._asdict()
+            course.write_answer(id, text)  # one after the other, in the event loop
         except (course.LessonError, OSError, ValueError) as error:
             said["problem"] = str(error)
         return said
@@ -199,12 +200,13 @@ def foreign_name(headers: Headers) -> str:
     """Return the foreign name that a request goes to or comes from, or nothing if it's ours."""
     host, origin = headers.get("host", ""), headers.get("origin")
     allowed = os.environ.get("LESSON_HOSTS", "").replace(" ", "").split(",")
-    name = urlsplit(f"//{host}").hostname or "nothing"
+    name = re.sub(r":\d*$", "", host).strip("[]").lower() or "nothing"
     ours = name in allowed or name.endswith(WORKSPACES) or re.fullmatch(r"[\d.]+|.*:.*", name)
     if "." in name and not ours:  # which a stranger's DNS could point here (rebinding)
         return name
     # A browser sends its origin with each POST and each socket, and no page can set the other.
-    if origin is None or urlsplit(origin).netloc in (host, headers.get("x-forwarded-host")):
+    site = (origin or "").rpartition("://")[2]
+    if origin is None or site in (host, headers.get("x-forwarded-host")):
         return ""
-    name = urlsplit(origin).hostname or origin
+    name = re.sub(r":\d*$", "", site).strip("[]").lower() or origin
     return "" if name in allowed else name

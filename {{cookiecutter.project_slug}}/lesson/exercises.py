@@ -38,7 +38,7 @@ def verdicts(root: Path = ROOT, environment: Mapping[str, str] = os.environ) -> 
         how = "ended the whole process" if ended else "never finishes"
         wrong = facts.get("stuck") or f"{facts['asking']} {how}. Look at what it runs."
         app = facts["asking"].startswith("The ")  # its start or its end
-        id_ = "exercises" if app else next(id_ for id_ in MARKED if id_ not in marks)
+        id_ = "exercises" if app else next((id_ for id_ in MARKED if id_ not in marks), MARKED[-1])
         marks[id_] = Verdict("wrong", wrong)
     # % if cookiecutter.broker != "none"
     if marks.get("exercise5", Verdict("not yet", "")).state == "right":

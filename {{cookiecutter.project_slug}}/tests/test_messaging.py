@@ -319,6 +319,41 @@ def test_five_attempts_then_a_dead_letter(caplog: pytest.LogCaptureFixture) -> N
     assert caplog.records[0].getMessage() == "name failed, attempt 1"
 
 
+class Panic(BaseException):
+    """As an extension in Rust raises it."""
+
+
+@pytest.mark.usefixtures("empty_bus", "default_settings")
+@pytest.mark.parametrize("error", [Panic("a"), BaseExceptionGroup("all", [Panic("a")])])
+def test_whatever_a_listener_raises_is_a_failed_attempt(error: BaseException) -> None:
+    async def broken(event: OrderPlaced) -> None:
+        raise error
+
+    subscription = Subscription(OrderPlaced, broken, "OrderPlaced", "name")
+    assert asyncio.run(attempt(subscription, encode(ORDER), 1)) == 1
+
+
+@pytest.mark.usefixtures("default_settings")
+def test_a_renewal_does_not_overtake_the_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(settings.settings, "lease", 0.03)
+    renewals, renewing = [], asyncio.Event()
+
+    async def renew() -> None:
+        renewing.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.01)  # a database driver cancels its query
+            renewals.append("ended")
+
+    async def waits(event: OrderPlaced) -> None:
+        await renewing.wait()
+
+    subscription = Subscription(OrderPlaced, waits, "OrderPlaced", "name")
+    assert asyncio.run(attempt(subscription, encode(ORDER), 1, renew)) is None
+    assert renewals == ["ended"]
+
+
 @pytest.mark.usefixtures("default_settings")
 def test_while_a_listener_works_its_event_is_renewed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when the broker has been away. What the listener emits belongs to the same trace."""
@@ -394,7 +429,7 @@ def test_two_listeners_of_one_name_are_refused() -> None:
 
         twin.__qualname__ = "twin"
         on(IntegrationEvent)(twin)
-    with pytest.raises(BrokerUnavailable, match=r"twin is used twice: rename one"):
+    with pytest.raises(BrokerUnavailable, match=r"twin must be one def or class"):
         subscriptions()
 
 
@@ -402,8 +437,25 @@ def test_two_listeners_of_one_name_are_refused() -> None:
 def test_a_listener_without_a_lasting_name_is_refused() -> None:
     on(OrderPlaced)(lambda event: None)
 
-    with pytest.raises(BrokerUnavailable, match=r"lambda> needs a top-level def or class"):
+    with pytest.raises(BrokerUnavailable, match=r"lambda> must be one def .* module's top level"):
         subscriptions()
+
+
+@pytest.mark.parametrize("field", ["id", "time"])
+def test_an_event_has_no_id_of_its_own(field: str) -> None:
+    with pytest.raises(TypeError, match="Read has an id and a time already"):
+        type("Read", (IntegrationEvent,), {"__annotations__": {field: int}})
+
+
+def test_a_partition_key_may_be_none(broker: FakeBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Visited(IntegrationEvent):
+        partition_key = "customer"
+        customer: str | None = None
+
+    monkeypatch.setattr(delivery, "event_types", lambda: [Visited])
+    publish(Visited())
+    publish(Visited(customer="me"))
+    assert [key for *_, key in broker.published] == ["", "me"]
 
 
 def test_a_partition_key_must_name_a_field() -> None:

@@ -31,7 +31,7 @@ async def connected(subscribe: bool = True) -> AsyncIterator[None]:
         if 0 < broker.max_bytes < len(document) + 16_384:  # what a dead letter adds to it
             raise delivery.EventTooLarge(f"{name}: {len(document)} bytes, of {broker.max_bytes}")
         # % endif
-        key = str(getattr(event, event.partition_key)) if event.partition_key else ""
+        key = "" if (value := getattr(event, event.partition_key, None)) is None else str(value)
         await broker.publish(name, event.id, document, key)
 
     try:

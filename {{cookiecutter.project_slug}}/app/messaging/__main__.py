@@ -1,4 +1,4 @@
-"""The broker from the command line: python -m app.messaging dead-letters | replay [ID ...] | status."""
+"""Show what the broker has, and replay dead letters: python -m app.messaging --help."""
 
 import argparse
 import asyncio
@@ -8,8 +8,7 @@ import app.main  # noqa: F401  (registers the listeners)
 from app.messaging import connected, delivery
 from app.messaging.settings import EXAMPLE_URL, BrokerUnavailable
 
-parser = argparse.ArgumentParser("python -m app.messaging")
-parser.description = "Inspect the broker; replay dead letters."
+parser = argparse.ArgumentParser("python -m app.messaging", description=__doc__.partition(":")[0])
 parser.add_argument("command", choices=["dead-letters", "replay", "status"])
 parser.add_argument("ids", metavar="ID", nargs="*", default=[], help="to replay; without any, all")
 

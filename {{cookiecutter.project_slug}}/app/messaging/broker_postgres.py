@@ -50,9 +50,10 @@ class Broker:
                 sql = Path(__file__).with_name("queue.sql").read_text(encoding="utf-8")
                 with suppress(asyncpg.DuplicateSchemaError, asyncpg.UniqueViolationError):
                     await self.pool.execute(sql)  # unless another process was faster
-            await self.pool.executemany(SUBSCRIBE, [(s.type, s.name) for s in self.subscriptions])
+            for each in self.subscriptions:
+                await self.pool.execute(SUBSCRIBE, each.type, each.name)
         except AWAY as error:
-            said = f"PostgreSQL at {self.address} can't be used ({error or type(error).__name__})"
+            said = f"{self.address} can't be used ({str(error) or type(error).__name__})"
             raise BrokerUnavailable(f"{said}: start it, or correct BROKER_URL or grants.") from None
         self.notifying = asyncio.create_task(self._notify())
 
@@ -102,18 +103,16 @@ class Broker:
         self._wake()
         await self.tasks
 
-    async def _consume(self, subscription: Subscription) -> None:
-        handled = since = None
+    async def _consume(self, to: Subscription) -> None:
+        lease, handled, since = settings.lease, None, None
         while self.running:
             news = self.news
             try:
-                take = (TAKE, subscription.name, settings.lease, handled, since)
-                row, handled = await self.queue.fetchrow(*take), None
+                row, handled = await self.queue.fetchrow(TAKE, to.name, lease, handled, since), None
                 if row:
-                    due, id, number, document = row
+                    due, id, number, sent = row
                     postpone = partial(self.queue.execute, POSTPONE, id, number)
-                    renew = partial(postpone, settings.lease, None)
-                    outcome = await attempt(subscription, document, number, renew)
+                    outcome = await attempt(to, sent, number, partial(postpone, lease, None))
                     if outcome is None:
                         handled = id  # the next query deletes it, and starts after it
                     elif isinstance(outcome, DeadLetter):
@@ -121,12 +120,13 @@ class Broker:
                     else:
                         await postpone(outcome, None)
                     since = due if id % 1000 else None  # sometimes from the start: late commits
+                elif since:
+                    since = None  # look once more, from the start
                 else:
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(news.wait(), 0 if since else LOOK_EVERY)
-                    since = None
-            except AWAY as error:
-                log.warning("%s waits for PostgreSQL: %r", subscription.name, error)
+                        await asyncio.wait_for(news.wait(), LOOK_EVERY)
+            except Exception as error:  # whatever it is, a listener must go on
+                log.warning("%s waits for PostgreSQL: %r", to.name, error)
                 await asyncio.sleep(LOOK_EVERY)
         with suppress(*AWAY):  # else it's delivered again
             await self.queue.execute(f"DELETE FROM {EVENTS} WHERE id = $1", handled)

@@ -24,7 +24,7 @@ attempt_number: ContextVar[int] = ContextVar("attempt_number", default=1)  # of 
 
 
 class EventNotStored(Exception):
-    """The broker is away or refused the event: nothing has happened, try again later."""
+    """The broker is away or refused the event: try again. After a timeout, it may have it."""
 
 
 # % if cookiecutter.broker != "postgres"
@@ -81,9 +81,8 @@ def subscriptions() -> list[Subscription]:
     ]
     names = [each.__name__ for each in types] + [each.name for each in found]
     for name in names:
-        if (count := names.count(name)) > 1 or "<" in name:
-            cure = "is used twice: rename one" if count > 1 else "needs a top-level def or class"
-            raise BrokerUnavailable(f"The listener or event {name} {cure}.")
+        if names.count(name) > 1 or "<" in name:
+            raise BrokerUnavailable(f"{name} must be one def or class at a module's top level.")
     return found
 
 
@@ -110,8 +109,9 @@ async def attempt(
         attempt_number.set(number)
         await bus.caller(subscription.listener)(event)
         return None
-    except (Exception, SystemExit, asyncio.CancelledError) as error:
-        if (task := asyncio.current_task()) and task.cancelling():
+    except BaseException as error:  # also what a Rust extension raises when it panics
+        ours = (task := asyncio.current_task()) and task.cancelling()
+        if ours or isinstance(error, KeyboardInterrupt | GeneratorExit):
             raise
         log.exception("%s failed, attempt %s", subscription.name, number)
         if not final:
@@ -124,6 +124,7 @@ async def attempt(
         return DeadLetter(**letter, attempts=min(number, settings.max_attempts))
     finally:
         renewing.cancel()
+        await asyncio.wait([renewing], timeout=settings.timeout)  # it mustn't overtake the outcome
 
 
 async def _renew(renew: Any) -> None:

@@ -22,7 +22,7 @@ router = APIRouter()
 async def publish_error_handler(request: Request, error: Exception) -> JSONResponse:
     """Answer a request whose event couldn't be published."""
     delivery.log.warning("%s %s: %r", request.method, request.url.path, error)
-    status, detail, headers = EXCEPTIONS[type(error)]
+    status, detail, headers = next(EXCEPTIONS[one] for one in EXCEPTIONS if isinstance(error, one))
     return JSONResponse({"detail": detail}, status, headers)
 
 
