@@ -7,7 +7,6 @@ import os
 import re
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 from fastapi import Body, FastAPI, HTTPException, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
@@ -205,8 +204,8 @@ def foreign_name(headers: Headers) -> str:
     if "." in name and not ours:  # which a stranger's DNS could point here (rebinding)
         return name
     # A browser sends its origin with each POST and each socket, and no page can set the other.
-    site = (origin or "").rpartition("://")[2]
-    if origin is None or site in (host, headers.get("x-forwarded-host")):
+    page = (origin or "").rpartition("://")[2]
+    if origin is None or page in (host, headers.get("x-forwarded-host")):
         return ""
-    name = re.sub(r":\d*$", "", site).strip("[]").lower() or origin
+    name = re.sub(r":\d*$", "", page).strip("[]").lower() or origin
     return "" if name in allowed else name

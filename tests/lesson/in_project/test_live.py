@@ -67,11 +67,11 @@ def test_an_event_is_sent_as_its_class_checks_it(client: TestClient, emitted: li
     made = [to_jsonable_python(event) for event in emitted]
     assert [{name: fields[name] for name in ORDER} for fields in made] == [ORDER]
 
-    wrong = {"order_id": "7", "item": "tea", "quantity": "two", "colour": "red"}
-    refused = send(client, wrong)
+    refused = send(client, {"order_id": "7", "item": "tea", "quantity": "two", "colour": "red"})
     assert refused.status_code == 422
     at = {error["loc"][0] for error in refused.json()["detail"]}
     assert at == {"order_id", "quantity", "colour"}
+    assert client.post("/lesson/events", content=PAGES["nan"]).status_code == 422
     for name in ("Startup", "Shutdown", "Event", "Nothing"):
         assert send(client, {}, name).status_code == 404
     assert send(client, ORDER | {"item": "x" * LARGEST_BODY}).status_code == 413
