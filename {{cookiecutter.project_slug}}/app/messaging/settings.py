@@ -67,7 +67,7 @@ def address_of(url: str) -> str:
     port = r"([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])"
     one = rf"(\[[\da-fA-F:.]+\]|[^][\s:/?@,]+)(:{port})?"
     # % if cookiecutter.broker == "postgres"
-    form = rf"(postgres(?:ql)?://)([^/@?#]*@)?({one}(,{one})*)?([/?][^@]*)?"
+    form = rf"(postgres(?:ql)?://)([^/@?#]*@)?({one}(,{one})*)?([/?](?!.*port=(?!{port}\b))[^@]*)?"
     if found := re.fullmatch(form, url):
         socket = re.search("[?&]host=([^&]*)", url)
         return found[1] + (socket[1] if socket else found[3] or "localhost")
