@@ -110,8 +110,8 @@ async def attempt(
         await bus.caller(subscription.listener)(event)
         return None
     except BaseException as error:  # also what a Rust extension raises when it panics
-        ours = (task := asyncio.current_task()) and task.cancelling()
-        if ours or isinstance(error, KeyboardInterrupt | GeneratorExit):
+        ending = (task := asyncio.current_task()) and task.cancelling()
+        if ending or isinstance(error, KeyboardInterrupt | GeneratorExit):
             raise
         log.exception("%s failed, attempt %s", subscription.name, number)
         if not final:
