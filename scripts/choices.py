@@ -54,7 +54,7 @@ def table() -> str:
 
 
 def shown(count: int, sign: str) -> str:
-    """Return a count as it stands in the table: to two figures, for it is a size."""
+    """Return a count as it stands in the table, rounded to two figures."""
     rounded = round(count, 2 - len(str(count)))
     return f"{sign}{rounded:,}" if count else ("0" if not sign else "")
 

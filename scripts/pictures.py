@@ -1,6 +1,6 @@
 """Make the pictures of README.md from the real thing: uv run python scripts/pictures.py [FOLDER [PORT]]
 
-Generates a project, starts it, asks it and stops it; photographs the page of the lesson in Chromium
+Generates a project, starts it, sends it requests and stops it; photographs the page of the lesson in Chromium
 (Debian: apt-get install chromium), light and dark, and what the terminal said, and the tree of files.
 """
 

@@ -122,7 +122,7 @@ def listeners(event_type: type[Event]) -> list[Listener]:
 
 
 def caller(listener: Listener) -> CallNext:
-    """Return what to await to call `listener`: inside the middleware, and a `def` in a thread."""
+    """Return a function to await, which calls `listener` in the middleware; a `def` in a thread."""
     is_async = any(map(inspect.iscoroutinefunction, (listener, type(listener).__call__)))
     call = listener if is_async else partial(_call_in_thread, listener)
     for each in reversed(middleware):
