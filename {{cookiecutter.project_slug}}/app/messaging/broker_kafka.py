@@ -36,7 +36,6 @@ MAX_BYTES = 2**20
 SASL = "PLAIN"  # how to log in; some hosts want SCRAM-SHA-256 or SCRAM-SHA-512
 DEAD_LETTERS = f"{SERVICE}.dead-letters"
 AWAY = (KafkaError, OSError, TimeoutError)
-EXISTS = 36  # Kafka's code for a topic that another instance has just made
 
 
 class Broker:
@@ -44,7 +43,7 @@ class Broker:
 
     def __init__(self, subscriptions: list[Subscription]) -> None:
         self.address, self.subscriptions = address_of(settings.url), subscriptions
-        self.access = _access(settings.url, self.address)
+        self.clients: list[Any] = []
         self.made: set[str] = set()  # topics that weren't there
         self.partitions: dict[str, int] = {}  # how many each topic has
         self.doubtful = False  # the last event couldn't be stored
@@ -52,16 +51,18 @@ class Broker:
     async def connect(self) -> None:
         # It logs ten times a second, with a traceback, what we log in a sentence.
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
-        self.admin = AIOKafkaAdminClient(**self.access, request_timeout_ms=5000)
-        # Not idempotent: such a producer stops for good after some failures (a number is missing).
-        self.producer = AIOKafkaProducer(**self.access, acks="all", max_request_size=2 * MAX_BYTES)
         try:
+            self.access = access = _access(settings.url, self.address)
+            self.admin = AIOKafkaAdminClient(**access, request_timeout_ms=5000)
+            # An idempotent one stops for good after some failures (a number is missing).
+            self.producer = AIOKafkaProducer(**access, acks="all", max_request_size=2 * MAX_BYTES)
+            self.clients = [self.producer.stop, self.admin.close]
             async with asyncio.timeout(60):
                 await self.admin.start()
                 await self.producer.start()
                 await self._make_topics()
                 await asyncio.gather(*(self._place(each) for each in self.subscriptions))
-        except AWAY as error:
+        except Exception as error:  # a URL that Python doesn't understand raises others, too
             said = f"No Kafka at {self.address} ({type(error).__name__})"
             raise BrokerUnavailable(f"{said}: start it, or correct BROKER_URL.") from None
 
@@ -71,9 +72,8 @@ class Broker:
         normal, large = ({"max.message.bytes": str(size * MAX_BYTES)} for size in (1, 2))
         compact = {"cleanup.policy": "compact"}
         topics = [NewTopic(DEAD_LETTERS, 1, -1, {}, topic_configs=compact | large)]
-        for each in delivery.event_types():
-            name, count = _topic(each.__name__), PARTITIONS
-            topics.append(NewTopic(name, count, -1, {}, topic_configs=days | normal))
+        for name in (_topic(each.__name__) for each in delivery.event_types()):
+            topics.append(NewTopic(name, PARTITIONS, -1, {}, topic_configs=days | normal))
         retries = [_topic(f"{each.name}.retry") for each in self.subscriptions]
         count = settings.max_attempts
         topics += [NewTopic(name, count, -1, {}, topic_configs=days | large) for name in retries]
@@ -82,10 +82,9 @@ class Broker:
         few = [name for name in retries if self.partitions.get(name, count) < count]
         if few:  # there are more attempts than there used to be
             await self.admin.create_partitions(dict.fromkeys(few, NewPartitions(count)))
-        missing = [topic for topic in topics if topic.name not in self.partitions]
-        answer = await self.admin.create_topics(missing) if missing else None
-        for name, code, *_ in answer.topic_errors if answer else ():
-            if code not in (0, EXISTS):
+        new = [topic for topic in topics if topic.name not in self.partitions]
+        for name, code, *_ in (await self.admin.create_topics(new)).topic_errors if new else ():
+            if code not in (0, aiokafka.errors.TopicAlreadyExistsError.errno):  # another made it
                 raise aiokafka.errors.for_code(code)(name)
             if code == 0:
                 self.made.add(name)
@@ -116,22 +115,22 @@ class Broker:
         await asyncio.gather(*(member.finish() for member in self.members))
 
     async def close(self) -> None:
-        for client in (self.producer.stop, self.admin.close):
+        for close in self.clients:
             with suppress(*AWAY):
                 async with asyncio.timeout(settings.timeout):
-                    await client()
+                    await close()
 
     async def publish(self, event_type: str, event_id: str, document: bytes, key: str) -> None:
         await self.send(_topic(event_type), document, key.encode() or None)
 
     async def send(self, topic: str, value: Any, key: Any, number: Any = None, **more: str) -> None:
-        """Return once all in-sync replicas have the record; raise EventNotStored."""
-        if self.doubtful:
-            await self.ping()  # else aiokafka would send it much later
+        """Return once all in-sync replicas have the record; raise EventNotStored if they don't."""
         texts = {"content-type": CONTENT_TYPE} | more
         headers = [(name.replace("_", "-"), text.encode()) for name, text in texts.items()]
         try:
             async with asyncio.timeout(settings.timeout):
+                if self.doubtful:
+                    await self.ping()  # else aiokafka would send it much later
                 await self.producer.send_and_wait(topic, value, key, number, headers=headers)
         except aiokafka.errors.MessageSizeTooLargeError as error:
             raise delivery.EventTooLarge(f"{topic}: {error}") from error
@@ -141,25 +140,24 @@ class Broker:
         self.doubtful = False
 
     async def ping(self) -> None:
-        try:
-            async with asyncio.timeout(2):
-                await self.admin.describe_topics([DEAD_LETTERS])
-        except AWAY as error:
-            raise EventNotStored(f"{self.address} is away: {error!r}") from error
+        async with asyncio.timeout(2):
+            await self.admin.describe_topics([DEAD_LETTERS])
 
     async def backlog(self, subscription: Subscription) -> Backlog:
         found = Backlog(in_hand=None)  # Kafka knows how far a group is, not what it has in hand
-        options = {"enable_auto_commit": False, "auto_offset_reset": "earliest"}
-        async with AIOKafkaConsumer(**self.access, **options) as consumer:
+        async with AIOKafkaConsumer(**self.access, auto_offset_reset="earliest") as consumer:
             places = await self.admin.list_consumer_group_offsets(_topic(subscription.name))
             ends = await _soon(lambda: consumer.end_offsets(list(places)))
-            behind = {at: place.offset for at, place in places.items() if place.offset < ends[at]}
-            consumer.assign(list(behind))
-            found.waiting = sum(ends[at] - offset for at, offset in behind.items())
-            for at, offset in behind.items():
-                consumer.seek(at, offset)
-                age = int(time.time() - (await consumer.getone(at)).timestamp / 1000)
-                found.oldest = max(age, found.oldest or 0)
+            kept = await consumer.beginning_offsets(list(places))
+            behind = [at for at in places if max(places[at].offset, kept[at]) < ends[at]]
+            consumer.assign(behind)
+            for at in behind:
+                consumer.seek(at, places[at].offset)  # it begins with the first that's kept
+            firsts = [consumer.getmany(at, timeout_ms=2000, max_records=1) for at in behind]
+            for got in await asyncio.gather(*firsts):  # nothing if only a transaction ends there
+                for at, [event] in got.items():
+                    found.waiting += max(ends[at] - event.offset, 0)
+                    found.oldest = max(int(time.time() - event.timestamp / 1000), found.oldest or 0)
         return found
 
     async def dead_letters(self) -> list[tuple[bytes, DeadLetter]]:
@@ -186,21 +184,19 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
     """One listener in this process: a member of its group, with some of the partitions."""
 
     def __init__(self, broker: Broker, subscription: Subscription) -> None:
-        self.broker = broker
-        self.subscription = subscription
+        self.broker, self.subscription = broker, subscription
         self.group = _topic(subscription.name)
         self.retry = _topic(f"{subscription.name}.retry")
         self.slots = asyncio.Semaphore(settings.concurrency)
         self.partitions: list[_Partition] = []
         self.finishing = False
-        self.begun = asyncio.Event()
-        self.broken = asyncio.Event()
+        self.begun, self.broken = asyncio.Event(), asyncio.Event()
         self.places: dict[TopicPartition, tuple[int, str]] = {}  # to commit
         self.task = asyncio.create_task(self._serve())
 
     async def _serve(self) -> None:
         """Join the group; rejoin it whenever that breaks."""
-        lease = round(settings.lease * 1000)
+        lease = settings.lease
         while True:
             self.broken.clear()
             self.committing = asyncio.Lock()  # a commit of the last membership may hang for ever
@@ -210,22 +206,28 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
                 group_id=self.group,
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
-                session_timeout_ms=lease,  # a member that's silent for so long was killed
-                heartbeat_interval_ms=lease // 10,
-                rebalance_timeout_ms=10 * lease,  # the group waits so long for events in hand
+                session_timeout_ms=round(lease * 1000),  # who's silent for so long was killed
+                heartbeat_interval_ms=round(lease * 100),
+                rebalance_timeout_ms=round(lease * 10_000),  # so long it waits for events in hand
                 max_poll_interval_ms=2**31 - 1,  # a slow listener isn't dead
                 fetch_max_wait_ms=100,  # what comes in for another partition waits so long
             )
             self.consumer.subscribe([_topic(self.subscription.type), self.retry], listener=self)
             try:
                 await self.consumer.start()
-                await self.broken.wait()
-            except AWAY as error:
+                while not self.broken.is_set():
+                    nothing = self.consumer.getmany(TopicPartition("", 0), timeout_ms=1000)
+                    with suppress(TimeoutError):  # it raises what keeps this one out of the group
+                        await asyncio.wait_for(nothing, 2)
+            except aiokafka.errors.InvalidSessionTimeoutError:
+                lease = min(max(lease, 6), 1800)  # Kafka's limits, unless they're configured
+                log.warning("Kafka refuses BROKER_LEASE=%s; trying %s.", settings.lease, lease)
+            except Exception as error:  # whatever it is, a listener must go on
                 self.report(error)
             finally:
-                with suppress(*AWAY):
+                with suppress(Exception):
                     await self.on_partitions_revoked()
-                with suppress(*AWAY):
+                with suppress(Exception):
                     await self.consumer.stop()  # else it would stay a member that takes nothing
             await asyncio.sleep(1)
 
@@ -300,8 +302,7 @@ class _Partition:
     """One partition while this process has it: in order, one event in hand at most."""
 
     def __init__(self, member: _Member, at: TopicPartition, place: Any, begun: int) -> None:
-        self.member = member
-        self.at = at
+        self.member, self.at = member, at
         self.failed = at.partition if at.topic == member.retry else 0
         self.place: tuple[int, str] = place  # the next offset, and its metadata
         self.begun: int | None = begun  # how often others began the first one
@@ -371,10 +372,9 @@ def _topic(name: str) -> str:
 
 def _access(url: str, address: str) -> dict[str, Any]:
     parts = urlsplit(url)
-    access: dict[str, Any] = {"bootstrap_servers": address.partition("://")[2]}
-    protocol = "SSL" if parts.scheme.endswith("s") else "PLAINTEXT"
-    if protocol == "SSL":
-        access["ssl_context"] = ssl.create_default_context()
+    tls = ssl.create_default_context() if parts.scheme.endswith("s") else None
+    access = {"bootstrap_servers": address.partition("://")[2], "ssl_context": tls}
+    protocol = "SSL" if tls else "PLAINTEXT"
     if parts.username:
         protocol = f"SASL_{protocol}"
         access["sasl_mechanism"] = SASL

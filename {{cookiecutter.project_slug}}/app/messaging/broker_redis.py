@@ -1,7 +1,5 @@
 """The adapter for Redis: a stream for each event class, and on it a group for each listener.
 
-Redis must keep its data on disk (appendonly yes).
-
 Stream SERVICE:OrderPlaced has the events; what all its groups have handled is trimmed. The group
 OrderPlaced.app.handlers.orders.send_receipt has what that listener has in hand or has to attempt
 again; an entry that's idle for the lease goes to whoever claims it.
@@ -27,7 +25,7 @@ DOCUMENT, LETTER = b"event", b"dead-letter"  # fields
 TO = b"listener"  # a field of a replayed event
 ANYONE = "service"  # instances need no names: what a killed one held is idle for the lease
 POLL = 1.0  # seconds between two looks for what is due again
-TRIM = 5.0  # seconds between two looks for what can be trimmed
+TRIM = 5  # seconds between two looks for what can be trimmed, and for groups that are missing
 AWAY = (RedisError, OSError, RuntimeError)  # the last is uvloop's, for a connection just closed
 
 
@@ -35,36 +33,38 @@ class Broker:
     max_bytes = 512 * 2**20
 
     def __init__(self, subscriptions: list[Subscription]) -> None:
-        self.address = address_of(settings.url)
-        self.subscriptions = subscriptions
-        self.redis: Any = Redis.from_url(settings.url, socket_timeout=settings.timeout)
+        self.address, self.subscriptions = address_of(settings.url), subscriptions
+        self.redis: Any = Redis()
+        self.reached: dict[bytes, Any] = {}  # the last entry that each group was given
         self.running = True
 
     async def connect(self) -> None:
         try:
-            for each in self.subscriptions:
-                await self._make_group(each)
+            # A consumer waits half a second for an event; Redis may take longer to say there's none.
+            self.redis = Redis.from_url(settings.url, socket_timeout=settings.timeout + 1)
+            self.redis.connection_pool.connection_kwargs["decode_responses"] = False  # as a URL may
+            await self._make_groups()
+            self.reached = {each.name.encode(): "0" for each in self.subscriptions}
+            config = {}
+            with suppress(ResponseError):  # a hosted Redis doesn't tell
+                config = await self.redis.config_get()
             for name, good in (("appendonly", "yes"), ("maxmemory-policy", "noeviction")):
-                if await self._setting(name) not in ("", good):
+                if (config.get(name) or good) != good:
                     delivery.log.warning("Redis can lose events: set %s to %s.", name, good)
-            self.max_bytes = int(await self._setting("proto-max-bulk-len") or self.max_bytes)
-        except AWAY as error:
+            self.max_bytes = int(config.get("proto-max-bulk-len") or self.max_bytes)
+        except Exception as error:  # redis-py raises anything for a URL that it doesn't understand
             said = f"No Redis at {self.address} ({type(error).__name__})"
             raise BrokerUnavailable(f"{said}: start it, or correct BROKER_URL.") from None
 
-    async def _make_group(self, subscription: Subscription) -> None:
-        names = _stream(subscription.type), subscription.name
-        try:  # a new listener gets what comes after it
-            await self.redis.xgroup_create(*names, id="$", mkstream=True)
-        except ResponseError as error:
-            if "BUSYGROUP" not in str(error):  # it's there
-                raise
-
-    async def _setting(self, name: str) -> str:
-        try:
-            return str((await self.redis.config_get(name)).get(name, ""))
-        except ResponseError:  # a hosted Redis doesn't tell
-            return ""
+    async def _make_groups(self) -> None:
+        """Make the groups that aren't there: a new listener's, or all if Redis came back empty."""
+        for each in self.subscriptions:
+            start = self.reached.get(each.name.encode(), "$")  # new: what comes from now on
+            try:
+                await self.redis.xgroup_create(_stream(each.type), each.name, start, mkstream=True)
+            except ResponseError as error:
+                if "BUSYGROUP" not in str(error):  # it's there
+                    raise
 
     async def consume(self) -> None:
         in_hand = self.subscriptions * settings.concurrency
@@ -84,7 +84,10 @@ class Broker:
 
     async def _add(self, stream: str, fields: dict[Any, Any]) -> None:
         try:
-            await self.redis.xadd(stream, fields)
+            async with asyncio.timeout(settings.timeout):
+                if not await self.redis.xadd(stream, fields, nomkstream=True):
+                    await self._make_groups()  # before the first entry, so that none is missed
+                    await self.redis.xadd(stream, fields)
         except AWAY as error:
             raise EventNotStored(f"{self.address}: {error!r}") from error
 
@@ -97,13 +100,11 @@ class Broker:
             try:
                 async for entry, fields, number in self._entries(subscription):
                     await self._handle(subscription, entry, fields, number)
-            except AWAY as error:
+            except Exception as error:  # whatever it is, a listener must go on
                 delivery.log.warning("%s waits for Redis: %r", subscription.name, error)
                 with suppress(*AWAY):  # else an idle connection that broke refuses an event later
                     await self.redis.connection_pool.disconnect(inuse_connections=False)
                 await asyncio.sleep(1)
-                with suppress(*AWAY):
-                    await self._make_group(subscription)  # if Redis came back empty
 
     async def _entries(self, subscription: Subscription) -> AsyncIterator[tuple[Any, Any, int]]:
         """Yield what is due again and what is new, in turn, so that neither waits for the other."""
@@ -131,8 +132,7 @@ class Broker:
             renew = partial(self._set_idle, stream, group, entry)
             outcome = await delivery.attempt(to, fields.get(DOCUMENT, b""), number, renew)
         if isinstance(outcome, float):  # due once it has been idle for the lease
-            await self._set_idle(stream, group, entry, settings.lease - outcome)
-            return
+            return await self._set_idle(stream, group, entry, settings.lease - outcome)
         async with self.redis.pipeline(transaction=True) as pipe:
             if outcome:
                 letter = outcome.model_dump_json()
@@ -147,26 +147,27 @@ class Broker:
     async def _trim(self) -> None:
         """Remove from each stream what all its groups have handled."""
         while True:
+            with suppress(Exception):  # whatever it is, the next time counts
+                await self._make_groups()  # else what they need is trimmed
+                now, _ = await self.redis.time()  # another process may make a group from now on
+                for each in delivery.event_types():
+                    await self._trim_stream(_stream(each.__name__), [(now - 2 * TRIM) * 1000, 0])
             await asyncio.sleep(TRIM)
-            for event_type in delivery.event_types():
-                with suppress(*AWAY):  # or nobody has published such an event yet
-                    await self._trim_stream(_stream(event_type.__name__))
 
-    async def _trim_stream(self, stream: str) -> None:
-        needed = []
-        for group in await self.redis.xinfo_groups(stream):
+    async def _trim_stream(self, stream: str, newest: list[int]) -> None:
+        needed = [newest]
+        for group in await self._groups(stream):
+            self.reached[group["name"]] = group["last-delivered-id"]
             pending = await self.redis.xpending(stream, group["name"])
             needed.append(_order(pending["min"] or group["last-delivered-id"]))
-        if needed:
-            first = "-".join(map(str, min(needed)))
-            await self.redis.xtrim(stream, minid=first, approximate=True)
-        else:  # nobody listens to these events
-            await self.redis.xtrim(stream, maxlen=0, approximate=False)
+        await self.redis.xtrim(stream, minid="-".join(map(str, min(needed))), limit=0)  # no limit
+
+    async def _groups(self, stream: str) -> Any:
+        return await self.redis.xinfo_groups(stream) if await self.redis.exists(stream) else []
 
     async def backlog(self, subscription: Subscription) -> Backlog:
         stream, name = _stream(subscription.type), subscription.name.encode()
-        groups = await self.redis.xinfo_groups(stream) if await self.redis.exists(stream) else []
-        for group in groups:
+        for group in await self._groups(stream):
             if group["name"] == name:
                 pending, after = await self.redis.xpending(stream, name), group["last-delivered-id"]
                 new = await self.redis.xrange(stream, b"(" + after, count=1)
@@ -177,10 +178,9 @@ class Broker:
         return Backlog()  # no instance has served it yet
 
     async def dead_letters(self) -> list[tuple[bytes, DeadLetter]]:
-        entries = await self.redis.xrange(DEAD_LETTERS)
         return [
             (entry, DeadLetter(**from_json(each[LETTER]), document=each[DOCUMENT]))
-            for entry, each in entries
+            for entry, each in await self.redis.xrange(DEAD_LETTERS)
         ]
 
     async def replay(self, place: bytes, letter: DeadLetter) -> None:
