@@ -1,19 +1,18 @@
 """The adapter for NATS: JetStream keeps each event until all consumers have acknowledged it.
 
-Stream SERVICE has the events, in subjects such as SERVICE.OrderPlaced. Its retention is by
-interest, which lost events before 2.15 when the server was killed. Each listener has a durable
-consumer on it. Stream SERVICE-dead-letters has the dead letters, with a subject for each listener.
+Stream SERVICE has a subject for each event, such as SERVICE.OrderPlaced, and a durable consumer for
+each listener. Stream SERVICE-dead-letters has a subject for each listener.
 """
 
 import asyncio
+import re
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import unquote
 
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.errors import Error
-from nats.js import api
 from nats.js.errors import BadRequestError, NotFoundError
 from pydantic_core import from_json
 
@@ -30,36 +29,39 @@ class Broker:
     max_bytes = property(lambda self: self.client.max_payload)
 
     def __init__(self, subscriptions: list[Subscription]) -> None:
-        self.address = address_of(settings.url)
-        self.subscriptions = subscriptions
-        self.client = Client()
+        self.address, self.subscriptions = address_of(settings.url), subscriptions
+        self.client, self.running = Client(), True
         self.jetstream = self.client.jetstream(timeout=settings.timeout)
 
     async def connect(self) -> None:
-        errors: list[Exception] = []
+        async def ignore(error: Exception) -> None: ...  # else nats-py logs its stack
 
-        async def keep(error: Exception) -> None:
-            errors.append(error)
-
-        options: Any = {"max_reconnect_attempts": -1, "reconnect_time_wait": 1}
+        options: Any = {"max_reconnect_attempts": -1, "reconnect_time_wait": 1, "error_cb": ignore}
+        if login := re.search("//([^/@]*)@", settings.url):  # for each server of a cluster
+            user, colon, password = map(unquote, login[1].partition(":"))
+            options |= {"user": user, "password": password} if colon else {"token": user}
         try:
             async with asyncio.timeout(settings.timeout):
-                await self.client.connect(settings.url, error_cb=keep, **options)
+                await self.client.connect(self.address.split(","), **options)
                 version = self.client.connected_server_version
-                if (version.major, version.minor) < (2, 15):
+                if (version.major, version.minor) < (2, 15):  # which loses events when it's killed
                     raise BrokerUnavailable(f"{self.address} is NATS {version}: use 2.15 or newer.")
-                for name, keep_for in ((SERVICE, "interest"), (DEAD_LETTERS, "limits")):
-                    config: Any = {"subjects": [f"{name}.>"], "retention": keep_for}
-                    with suppress(BadRequestError):  # it exists, and an operator has changed it
-                        await self.jetstream.add_stream(name=name, **config)
-                for each in self.subscriptions:
-                    await self.jetstream.add_consumer(SERVICE, _consumer(each))
+                await self._declare(self.subscriptions)
         except AWAY as error:
-            said = f"No NATS with JetStream at {self.address} ({[*errors, error][0]!r})"
+            said = f"No NATS with JetStream at {self.address} ({self.client.last_error or error!r})"
             raise BrokerUnavailable(f"{said}: start it, or correct BROKER_URL.") from None
 
+    async def _declare(self, subscriptions: list[Subscription]) -> None:
+        for name, keep_for in ((SERVICE, "interest"), (DEAD_LETTERS, "limits")):
+            config: Any = {"subjects": [f"{name}.>"], "retention": keep_for}
+            with suppress(BadRequestError):  # it exists, and an operator has changed it
+                await self.jetstream.add_stream(name=name, **config)
+        for each in subscriptions:
+            config = {"durable_name": _durable(each), "filter_subjects": _subjects(each)}
+            config |= {"deliver_policy": "new", "ack_wait": settings.lease}  # later ones
+            await self.jetstream.add_consumer(SERVICE, **config)
+
     async def consume(self) -> None:
-        self.running = True
         many = self.subscriptions * settings.concurrency
         self.tasks = [asyncio.create_task(self._serve(each)) for each in many]
 
@@ -70,7 +72,7 @@ class Broker:
             await self.client.flush(1)  # the last acknowledgements
 
     async def close(self) -> None:
-        with suppress(*AWAY):
+        with suppress(*AWAY, AssertionError):  # it may not have begun to connect
             await self.client.close()
 
     async def publish(self, event_type: str, event_id: str, document: bytes, key: str) -> None:
@@ -88,7 +90,7 @@ class Broker:
         if not self.client.is_connected:
             raise EventNotStored(f"{self.address} is away")
         if ask:
-            await self.jetstream.stream_info(DEAD_LETTERS)
+            await self.jetstream.stream_info(SERVICE)
 
     async def _serve(self, subscription: Subscription) -> None:
         pull = await self.jetstream.pull_subscribe_bind(_durable(subscription), SERVICE)
@@ -100,12 +102,15 @@ class Broker:
             except Exception as error:  # whatever it is, a listener must go on
                 delivery.log.warning("%s waits for NATS: %r", subscription.name, error)
                 await asyncio.sleep(1)
+                with suppress(*AWAY):  # an operator may have deleted them
+                    await self._declare(self.subscriptions)
 
-    async def _handle(self, subscription: Subscription, message: Msg) -> None:
+    async def _handle(self, subscription: Subscription, message: Any) -> None:
         """Attempt it; what isn't acknowledged comes again after the lease."""
         number, renew = message.metadata.num_delivered, message.in_progress
         outcome = await delivery.attempt(subscription, message.data, number, renew)
         if isinstance(outcome, DeadLetter):
+            await self._declare([])  # an operator may have deleted the stream
             subject = f"{DEAD_LETTERS}.{safe(subscription.name)}"
             await self._publish(subject, message.data, outcome.model_dump_json(ensure_ascii=True))
         await (message.nak(delay=outcome) if isinstance(outcome, float) else message.ack())
@@ -124,17 +129,21 @@ class Broker:
         return found
 
     async def dead_letters(self) -> list[tuple[int, DeadLetter]]:
-        found = []
-        state = (await self.jetstream.stream_info(DEAD_LETTERS)).state
-        for place in range(max(1, state.first_seq), state.last_seq + 1):
-            with suppress(NotFoundError):  # replayed
-                stored: Any = await self.jetstream.get_msg(DEAD_LETTERS, place)
-                header, document = stored.headers["dead-letter"], stored.data or b""
-                found.append((place, DeadLetter(**from_json(header), document=document)))
+        found, place, get = [], 0, self.jetstream.get_msg
+        with suppress(NotFoundError):  # there are no more
+            while True:
+                stored: Any = await get(DEAD_LETTERS, place + 1, f"{DEAD_LETTERS}.>", next=True)
+                place, header = stored.seq, from_json(stored.headers["dead-letter"])
+                found.append((place, DeadLetter(**header, document=stored.data or b"")))
         return found
 
     async def replay(self, place: int, letter: DeadLetter) -> None:
-        await self._publish(f"{SERVICE}.replay.{safe(letter.listener)}", letter.document)
+        [to] = [each for each in delivery.subscriptions() if each.name == letter.listener]
+        try:  # without a consumer, the stream keeps no event
+            await self.jetstream.consumer_info(SERVICE, _durable(to))
+        except NotFoundError:  # an operator has deleted it
+            await self._declare([to])
+        await self._publish(_subjects(to)[1], letter.document)
         await self.jetstream.delete_msg(DEAD_LETTERS, place)
 
 
@@ -143,14 +152,4 @@ def _durable(subscription: Subscription) -> str:
 
 
 def _subjects(subscription: Subscription) -> list[str]:
-    places = safe(subscription.type), f"replay.{safe(subscription.name)}"
-    return [f"{SERVICE}.{place}" for place in places]
-
-
-def _consumer(subscription: Subscription) -> api.ConsumerConfig:
-    return api.ConsumerConfig(
-        durable_name=_durable(subscription),
-        filter_subjects=_subjects(subscription),
-        deliver_policy=api.DeliverPolicy.NEW,  # a new listener gets what comes after it
-        ack_wait=settings.lease,
-    )
+    return [f"{SERVICE}.{safe(subscription.type)}", f"{SERVICE}.replay.{safe(subscription.name)}"]

@@ -1,7 +1,7 @@
 """The adapter for RabbitMQ: a quorum queue for each listener keeps an event until it's acknowledged.
 
-Exchange SERVICE gives an event to the queues bound to its type, such as SERVICE.OrderPlaced.LISTENER.
-In queue SERVICE.wait.1000 it waits for 1000 ms before its next attempt.
+Exchange SERVICE gives an event to the queues of its type, such as SERVICE.OrderPlaced.LISTENER. In
+queue SERVICE.wait.1000 it waits for 1000 ms before its next attempt.
 """
 
 import asyncio
@@ -10,8 +10,9 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from aio_pika import Message, connect_robust
-from aio_pika.exceptions import AMQPError, ChannelPreconditionFailed
+from aio_pika import Message, RobustConnection
+from aio_pika.connection import make_url
+from aio_pika.exceptions import CONNECTION_EXCEPTIONS, AMQPError
 from pydantic_core import from_json
 
 from app.messaging import delivery
@@ -21,7 +22,9 @@ from app.messaging.settings import SERVICE, BrokerUnavailable, address_of, setti
 
 DEAD_LETTERS = f"{SERVICE}.dead-letters"
 FAILED = "x-failed-attempts"  # a header; RabbitMQ's own counts the attempts that killed the process
-AWAY = (AMQPError, OSError, RuntimeError, TimeoutError)  # aio-pika raises all of these
+LIMIT = 2**31 - 1  # of deliveries; `attempt` counts them, and RabbitMQ 4 drops an event after 20
+QUEUE: Any = {"durable": True, "arguments": {"x-queue-type": "quorum", "x-delivery-limit": LIMIT}}
+DURABLE: Any = {"durable": True, "robust": False}  # aio-pika remembers what's robust
 
 
 class Broker:
@@ -29,43 +32,30 @@ class Broker:
 
     def __init__(self, subscriptions: list[Subscription]) -> None:
         self.address, self.subscriptions = address_of(settings.url), subscriptions
-        self.in_hand: set[Any] = set()
+        self.queues, self.in_hand = list[Any](), set[Any]()
         self.connection: Any = None
-        self.held: dict[Any, Any] = {}
 
     async def connect(self) -> None:
         logging.getLogger("aiormq.connection").setLevel(logging.CRITICAL)  # it logs stacks
-        try:
-            self.connection = await connect_robust(settings.url, timeout=5, reconnect_interval=1)
-            self.channel = await self.connection.channel()
-            self.exchange = await self.channel.declare_exchange(SERVICE, durable=True)
-            for each in self.subscriptions:
-                queue = await self._declare_queue(_queue(each.name))
-                await queue.bind(self.exchange, each.type)
-            for number in range(1, settings.max_attempts):
-                # It returns to the listener's queue by routing key, and can't be lost on the way.
-                name = _queue(f"wait.{(milliseconds := round(delivery.backoff(number) * 1000))}")
-                more = {"x-message-ttl": milliseconds, "x-dead-letter-exchange": ""}
-                more |= {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
-                queue = await self._declare_queue(name, **more)
-                await queue.bind(await self.channel.declare_exchange(name, "fanout", durable=True))
-            await self._declare_queue(DEAD_LETTERS)
-        except AWAY as error:
+        try:  # aio-pika would try some hosts for ever, such as a..b
+            async with asyncio.timeout(settings.timeout):
+                self.connection = RobustConnection(make_url(settings.url), reconnect_interval=1)
+                await self.connection.connect(settings.timeout)
+                self.channel = await self.connection.channel(on_return_raises=True)
+                self.exchange = await self.channel.declare_exchange(SERVICE, durable=True)
+                for each in self.subscriptions:
+                    channel = await self.connection.channel()
+                    await channel.set_qos(settings.concurrency)
+                    queue = await channel.declare_queue(_queue(each.name), **QUEUE)
+                    await queue.bind(self.exchange, each.type)
+                    self.queues.append((queue, partial(self._handle, each)))
+                await self.channel.declare_queue(DEAD_LETTERS, **QUEUE)
+        except (*CONNECTION_EXCEPTIONS, ValueError) as error:
             said = f"No RabbitMQ at {self.address} ({type(error).__name__})"
             raise BrokerUnavailable(f"{said}: start it, or correct BROKER_URL.") from None
 
-    async def _declare_queue(self, name: str, **more: Any) -> Any:
-        # The limit is high because `attempt` counts: RabbitMQ 4 drops an event after 20 deliveries.
-        more |= {"x-queue-type": "quorum", "x-delivery-limit": 2**31 - 1}
-        return await self.channel.declare_queue(name, durable=True, arguments=more)
-
     async def consume(self) -> None:
-        self.consumers = []
-        for each in self.subscriptions:
-            channel = await self.connection.channel()
-            await channel.set_qos(settings.concurrency)
-            queue = await channel.get_queue(_queue(each.name))
-            self.consumers.append((queue, await queue.consume(partial(self._handle, each))))
+        self.consumers = [(queue, await queue.consume(handle)) for queue, handle in self.queues]
 
     async def finish(self) -> None:
         cancelled = (queue.cancel(tag, timeout=1) for queue, tag in self.consumers)
@@ -74,50 +64,58 @@ class Broker:
             await asyncio.gather(*self.in_hand, return_exceptions=True)
 
     async def close(self) -> None:
-        with suppress(*AWAY, AttributeError):  # there may be no connection
+        with suppress(*CONNECTION_EXCEPTIONS, AttributeError):  # there may be no connection
             await self.connection.close()
 
     async def publish(self, event_type: str, event_id: str, document: bytes, key: str) -> None:
-        await self._publish(document, self.exchange, event_type, message_id=event_id)
+        await self._store(document, event_type, None, {}, message_id=event_id)
 
-    async def _publish(self, body: bytes, exchange: Any, place: str, **more: Any) -> None:
+    async def _store(self, body: bytes, key: str, wait: Any, headers: Any, **more: Any) -> None:
+        """Publish an event or, unless `wait` is None, give it to queue `key` after so many seconds."""
         await self.ping(ask=False)
-        message = Message(body, content_type=CONTENT_TYPE, delivery_mode=2, **more)
-        try:  # an event without listeners isn't an error, so it isn't mandatory
+        more |= {"content_type": CONTENT_TYPE, "delivery_mode": 2, "headers": headers}
+        try:
             async with asyncio.timeout(settings.timeout):
                 await self.channel.ready()  # this takes longer than reconnecting
-                await (exchange or self.channel.default_exchange).publish(
-                    message, place, mandatory=False
-                )
-        except AWAY as error:
-            if isinstance(error, ChannelPreconditionFailed) and "larger than" in str(error):
-                raise delivery.EventTooLarge(f"{self.address}: {error}") from error
-            raise EventNotStored(f"{self.address}: {error!r}") from error
+                exchange = self.exchange if wait is None else self.channel.default_exchange
+                if wait:
+                    # It returns to queue `key` by routing key, and can't be lost on the way.
+                    name = f"{SERVICE}.wait.{(ms := round(wait * 1000))}"
+                    how = QUEUE["arguments"] | {"x-message-ttl": ms, "x-overflow": "reject-publish"}
+                    how |= {"x-dead-letter-strategy": "at-least-once", "x-dead-letter-exchange": ""}
+                    queue = await self.channel.declare_queue(name, arguments=how, **DURABLE)
+                    exchange = await self.channel.declare_exchange(name, "fanout", **DURABLE)
+                    await queue.bind(exchange)
+                elif wait == 0:  # an operator may have deleted the queue
+                    await self.channel.declare_queue(key, **QUEUE, robust=False)
+                # Only an event may have no queue, because nobody listens to it.
+                await exchange.publish(Message(body, **more), key, mandatory=wait is not None)
+        except CONNECTION_EXCEPTIONS as error:
+            kind = delivery.EventTooLarge if "larger than" in str(error) else EventNotStored
+            raise kind(f"{self.address}: {error!r}") from error
 
     async def ping(self, ask: bool = True) -> None:
         if not self.connection.connected.is_set():
             raise EventNotStored(f"{self.address} is away")
         if ask:
-            async with self.connection.channel():
-                pass
+            await (await self.connection.channel()).close()
 
     async def _handle(self, subscription: Subscription, message: Any) -> None:
         self.in_hand.add(task := asyncio.current_task())
         counts = (message.headers.get(name) for name in (FAILED, "x-delivery-count"))
         number = 1 + sum(count for count in counts if isinstance(count, int))
         try:
-            outcome = await delivery.attempt(subscription, message.body, number)
+            body, queue = message.body, _queue(subscription.name)
+            outcome = await delivery.attempt(subscription, body, number)
             if isinstance(outcome, DeadLetter):
-                headers: Any = {"dead-letter": outcome.model_dump_json()}
-                await self._publish(message.body, None, DEAD_LETTERS, headers=headers)
+                await self._store(body, DEAD_LETTERS, 0, {"dead-letter": outcome.model_dump_json()})
             elif outcome is not None:
-                wait = await self.channel.get_exchange(_queue(f"wait.{round(outcome * 1000)}"))
-                more = {"headers": {FAILED: number}, "message_id": message.message_id}
-                await self._publish(message.body, wait, _queue(subscription.name), **more)
+                await self._store(body, queue, outcome, {FAILED: number})
             await message.ack()
         except Exception as error:  # whatever it is, it's delivered again
             delivery.log.warning("%s waits for RabbitMQ: %r", subscription.name, error)
-            with suppress(*AWAY):
+            await asyncio.sleep(1)
+            with suppress(*CONNECTION_EXCEPTIONS):
                 await message.nack(requeue=True)
         finally:
             self.in_hand.discard(task)
@@ -126,28 +124,33 @@ class Broker:
         with suppress(AMQPError):  # no instance has served it yet
             async with self.connection.channel() as channel:
                 queue = await channel.declare_queue(_queue(subscription.name), passive=True)
-            # RabbitMQ tells its clients neither what's in hand nor how old it is.
-            return Backlog(waiting=queue.declaration_result.message_count, in_hand=None)
+            return Backlog(waiting=queue.declaration_result.message_count, in_hand=None)  # unknown
         return Backlog()
 
     async def dead_letters(self) -> list[tuple[Any, DeadLetter]]:
-        async with self.connection.channel() as channel:  # at its end they're put back
-            found = await self._get_dead_letters(channel)
-            return [
-                (header, DeadLetter(**from_json(header), document=each.body))
-                for header, each in found.items()
-            ]
-
-    async def _get_dead_letters(self, channel: Any) -> dict[Any, Any]:
-        queue, found = await channel.get_queue(DEAD_LETTERS), {}
-        while message := await queue.get(fail=False):
-            found[message.headers["dead-letter"]] = message
-        return found
+        """Until the channel is closed, nobody else sees what it gets, so readers take turns."""
+        channel, found = await self.connection.channel(), []
+        try:
+            for _ in range(100):
+                with suppress(*CONNECTION_EXCEPTIONS):  # it's another reader's turn
+                    turn = await channel.declare_queue(f"{SERVICE}.turn", **DURABLE)
+                    await turn.consume(print, exclusive=True, robust=False)  # nothing will come
+                    break
+                await asyncio.sleep(settings.timeout / 100)
+            else:
+                raise EventNotStored("Another process is reading the dead letters: try again.")
+            queue = await channel.declare_queue(DEAD_LETTERS, **QUEUE, robust=False)
+            while message := await queue.get(fail=False):
+                letter = from_json(message.headers["dead-letter"])
+                found.append((message, DeadLetter(**letter, document=message.body)))
+            return found
+        finally:
+            if hasattr(self, "consumers"):  # the command line has its turn until its end
+                await channel.close()
 
     async def replay(self, place: Any, letter: DeadLetter) -> None:
-        self.held = self.held or await self._get_dead_letters(await self.connection.channel())
-        await self._publish(letter.document, None, _queue(letter.listener), message_id=letter.id)
-        await self.held.pop(place).ack()
+        await self._store(letter.document, _queue(letter.listener), 0, {})
+        await place.ack()
 
 
 def _queue(listener: str) -> str:

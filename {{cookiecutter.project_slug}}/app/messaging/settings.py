@@ -65,12 +65,20 @@ def load() -> None:
 def address_of(url: str) -> str:
     """Return `url` without user and password; raise BrokerUnavailable if it's malformed."""
     port = r"([1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])"
-    one = rf"(\[[\da-fA-F:.]+\]|[^][\s:/?@,]+)(:{port})?"
+    one = rf"(\[[\da-fA-F:.]+\]|[^][\s:/?@,.]+(?:\.[^][\s:/?@,.]+)*\.?)(:{port})?"
     # % if cookiecutter.broker == "postgres"
     form = rf"(postgres(?:ql)?://)([^/@?#]*@)?({one}(,{one})*)?([/?](?!.*port=(?!{port}\b))[^@]*)?"
     if found := re.fullmatch(form, url):
         socket = re.search("[?&]host=([^&]*)", url)
         return found[1] + (socket[1] if socket else found[3] or "localhost")
+    # % elif cookiecutter.broker == "nats"
+    form = rf"((nats|tls)://)?([^/@?#]*@)?({one})([/?][^@]*)?"
+    found = [re.fullmatch(form, each) for each in url.split(",")]  # the servers of a cluster
+    if url.startswith(("nats://", "tls://")) and all(found):
+        return ",".join(f"{url.partition('//')[0]}//{each[4]}" for each in found if each)
+    # % elif cookiecutter.broker == "rabbitmq"
+    if found := re.fullmatch(rf"(amqps?://)([^][\\/@?#]*@)?({one})([/?][^@]*)?", url):
+        return found[1] + found[3]
     # % else
     scheme = EXAMPLE_URL.partition(":")[0]
     if found := re.fullmatch(rf"({scheme}s?://)([^/@?#]*@)?({one}(,{one})*)([/?][^@]*)?", url):
