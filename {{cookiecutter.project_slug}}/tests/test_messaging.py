@@ -334,8 +334,37 @@ def test_whatever_a_listener_raises_is_a_failed_attempt(error: BaseException) ->
 
 
 @pytest.mark.usefixtures("default_settings")
-def test_a_renewal_does_not_overtake_the_outcome(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_ends_the_process_is_no_failed_attempt() -> None:
+    started = asyncio.Event()
+
+    async def hangs(event: OrderPlaced) -> None:
+        started.set()
+        await asyncio.sleep(60)
+
+    async def interrupted(event: OrderPlaced) -> None:
+        raise KeyboardInterrupt
+
+    async def cancelled() -> None:
+        subscription = Subscription(OrderPlaced, hangs, "OrderPlaced", "name")
+        task = asyncio.create_task(attempt(subscription, encode(ORDER), 1))
+        await started.wait()
+        task.cancel()
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(cancelled())
+    subscription = Subscription(OrderPlaced, interrupted, "OrderPlaced", "name")
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(attempt(subscription, encode(ORDER), 1))
+
+
+@pytest.mark.usefixtures("default_settings")
+@pytest.mark.parametrize(("takes", "ended"), [(0.01, ["ended"]), (60, [])])
+def test_a_renewal_does_not_overtake_the_outcome(
+    monkeypatch: pytest.MonkeyPatch, takes: float, ended: list[str]
+) -> None:
     monkeypatch.setattr(settings.settings, "lease", 0.03)
+    monkeypatch.setattr(settings.settings, "timeout", 5 if ended else 0.01)
     renewals, renewing = [], asyncio.Event()
 
     async def renew() -> None:
@@ -343,15 +372,19 @@ def test_a_renewal_does_not_overtake_the_outcome(monkeypatch: pytest.MonkeyPatch
         try:
             await asyncio.sleep(60)
         finally:
-            await asyncio.sleep(0.01)  # a database driver cancels its query
+            await asyncio.sleep(takes)  # a database driver cancels its query
             renewals.append("ended")
 
     async def waits(event: OrderPlaced) -> None:
         await renewing.wait()
 
-    subscription = Subscription(OrderPlaced, waits, "OrderPlaced", "name")
-    assert asyncio.run(attempt(subscription, encode(ORDER), 1, renew)) is None
-    assert renewals == ["ended"]
+    async def main() -> None:
+        subscription = Subscription(OrderPlaced, waits, "OrderPlaced", "name")
+        async with asyncio.timeout(30):
+            assert await attempt(subscription, encode(ORDER), 1, renew) is None
+        assert renewals == ended
+
+    asyncio.run(main())
 
 
 @pytest.mark.usefixtures("default_settings")
