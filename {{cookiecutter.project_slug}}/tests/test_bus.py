@@ -505,19 +505,18 @@ def test_a_circle_of_def_listeners_is_stopped() -> None:
         run(Ping())
 
 
-@pytest.mark.parametrize("width", [2, 5])
-def test_a_circle_that_forks_is_stopped(width: int) -> None:
+def test_a_circle_that_forks_is_stopped() -> None:
     calls = 0
 
     @on(Ping)
     async def ping(event: Ping) -> None:
         nonlocal calls
         calls += 1
-        await asyncio.gather(*(emit(Ping()) for _ in range(width)))
+        await asyncio.gather(emit(Ping()), emit(Ping()), emit(Ping()))
 
     with pytest.raises(EndlessChain):
         run(Ping())
-    assert calls < 30_000
+    assert calls < 20_000
 
 
 def test_many_events_of_one_class_are_no_circle() -> None:
