@@ -36,6 +36,7 @@ MAX_BYTES = 2**20
 SASL = "PLAIN"  # how to log in; some hosts want SCRAM-SHA-256 or SCRAM-SHA-512
 DEAD_LETTERS = f"{SERVICE}.dead-letters"
 AWAY = (KafkaError, OSError, TimeoutError)
+NOTHING = TopicPartition("", 0)  # to ask for it raises what keeps a member out of its group
 
 
 class Broker:
@@ -185,8 +186,7 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
 
     def __init__(self, broker: Broker, subscription: Subscription) -> None:
         self.broker, self.subscription = broker, subscription
-        self.group = _topic(subscription.name)
-        self.retry = _topic(f"{subscription.name}.retry")
+        self.group, self.retry = _topic(subscription.name), _topic(f"{subscription.name}.retry")
         self.slots = asyncio.Semaphore(settings.concurrency)
         self.partitions: list[_Partition] = []
         self.finishing = False
@@ -216,9 +216,9 @@ class _Member(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
             try:
                 await self.consumer.start()
                 while not self.broken.is_set():
-                    nothing = self.consumer.getmany(TopicPartition("", 0), timeout_ms=1000)
-                    with suppress(TimeoutError):  # it raises what keeps this one out of the group
-                        await asyncio.wait_for(nothing, 2)
+                    look = self.broken.wait() if self.partitions else self.consumer.getone(NOTHING)
+                    with suppress(TimeoutError):
+                        await asyncio.wait_for(look, 2)
             except aiokafka.errors.InvalidSessionTimeoutError:
                 lease = min(max(lease, 6), 1800)  # Kafka's limits, unless they're configured
                 log.warning("Kafka refuses BROKER_LEASE=%s; trying %s.", settings.lease, lease)

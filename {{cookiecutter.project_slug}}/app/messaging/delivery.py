@@ -98,7 +98,7 @@ async def attempt(
 
     Returns None if it's handled, the seconds until the next attempt, or the dead letter to store.
     """
-    renewing = asyncio.create_task(_renew(renew))
+    renewing = asyncio.create_task(_renew(renew)) if renew else None
     try:
         final = True  # another attempt can't repair the document
         if number > settings.max_attempts:
@@ -123,12 +123,12 @@ async def attempt(
         letter |= {"error": said.encode(errors="replace").decode(), "document": document}
         return DeadLetter(**letter, attempts=min(number, settings.max_attempts))
     finally:
-        renewing.cancel()
-        await asyncio.wait([renewing], timeout=settings.timeout)  # it mustn't overtake the outcome
+        if renewing and renewing.cancel():
+            await asyncio.wait([renewing], timeout=settings.timeout)  # it mustn't come after this
 
 
 async def _renew(renew: Any) -> None:
-    while renew:
+    while True:
         await asyncio.sleep(settings.lease / 3)
         with suppress(Exception):  # the broker may be away; the next time counts
             await renew()
