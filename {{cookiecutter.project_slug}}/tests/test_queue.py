@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from app.events import IntegrationEvent
 from app.messaging import broker as adapter
 from app.messaging import delivery
 from app.messaging.cloudevents import decode
-from app.messaging.settings import BrokerUnavailable
+from app.messaging.settings import BrokerUnavailable, address_of
 
 pytestmark = pytest.mark.usefixtures("empty_bus")
 
@@ -63,6 +64,15 @@ async def fails(event: Counted) -> None:
 async def takes_long(event: Counted) -> None:
     await repaired.wait()
     handled.append((event.number, delivery.attempt_number.get()))
+
+
+async def listening() -> None:
+    """Wait until this process is told what others store."""
+    news = delivery.broker.news
+    while delivery.broker.news is news:
+        with suppress(*database.AWAY):
+            await delivery.broker.pool.execute(f"NOTIFY {adapter.SCHEMA}")
+        await asyncio.sleep(0.05)
 
 
 async def all_handled() -> delivery.Backlog:
@@ -132,9 +142,9 @@ def test_an_event_is_handled_at_once(
 
     async def main() -> None:
         async with messaging.consuming(), asyncio.timeout(30):
-            await asyncio.sleep(0.5)  # it listens
+            await listening()
             monkeypatch.setattr(adapter, "LOOK_EVERY", 60)
-            await asyncio.sleep(0.5)  # its last look is over
+            await asyncio.sleep(0.3)  # its last look is over
             await emit(Counted(number=1))
             async with transaction():
                 await emit(Counted(number=2))
@@ -279,15 +289,19 @@ def test_it_listens_again_after_its_connection_broke(run: Run) -> None:
     """To what other processes store."""
 
     async def main() -> None:
-        broker, other = delivery.broker, await database.connect()
+        other = await database.connect()
         ours = "FROM pg_stat_activity WHERE usename = current_user AND pid <> pg_backend_pid()"
         async with asyncio.timeout(30):
             for _ in range(2):
-                news = broker.news
-                while broker.news is news:
-                    await other.execute(f"NOTIFY {adapter.SCHEMA}")
-                    await asyncio.sleep(0.05)
+                await listening()
                 await other.execute(f"SELECT pg_terminate_backend(pid) {ours}")
         await other.close()
 
     run(main)
+
+
+def test_a_port_in_the_query_is_checked_too() -> None:
+    assert address_of("postgresql:///x?host=/tmp&port=1,2") == "postgresql:///tmp"
+    for port in ("1x", "65536", "-1", ","):
+        with pytest.raises(BrokerUnavailable, match="must look like"):
+            address_of(f"postgresql:///x?host=/tmp&port={port}")
