@@ -199,13 +199,13 @@ def foreign_name(headers: Headers) -> str:
     """Return the foreign name that a request goes to or comes from, or nothing if it's ours."""
     host, origin = headers.get("host", ""), headers.get("origin")
     allowed = os.environ.get("LESSON_HOSTS", "").replace(" ", "").split(",")
-    name = re.sub(r":\d*$", "", host).strip("[]").lower() or "nothing"
+    page = (origin or "").rpartition("://")[2]
+    name, page_name = (re.sub(r":\d*$", "", each).strip("[]").lower() for each in (host, page))
     ours = name in allowed or name.endswith(WORKSPACES) or re.fullmatch(r"[\d.]+|.*:.*", name)
     if "." in name and not ours:  # which a stranger's DNS could point here (rebinding)
         return name
     # A browser sends its origin with each POST and each socket, and no page can set the other.
-    page = (origin or "").rpartition("://")[2]
     if origin is None or page in (host, headers.get("x-forwarded-host")):
         return ""
-    name = re.sub(r":\d*$", "", page).strip("[]").lower() or origin
+    name = page_name or origin
     return "" if name in allowed else name

@@ -1,25 +1,28 @@
 """What the tests share: the running app, a bus of their own, and what was emitted."""
 
 # % if cookiecutter.broker == "postgres"
+import asyncio
 import os
 import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import postgres
 import pytest
 from fastapi.testclient import TestClient
 
-from app import bus, database
+from app import bus, database, messaging
 from app.events import Event
 from app.main import app
 
 for name in [each for each in os.environ if each.upper().startswith("BROKER_")]:
     del os.environ[name]  # the tests must not write to what BROKER_URL names
 TEST_BROKER_URL = os.environ.get("TEST_BROKER_URL", "")
+Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 
 
 def migrate(url: str) -> None:
@@ -56,6 +59,22 @@ def url() -> Iterator[str]:
 def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file of its own for the data of each test."""
     monkeypatch.setattr(database, "FILE", tmp_path / "data.sqlite3")
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a coroutine function while the service is connected to each of the databases."""
+    if request.param == "postgres":
+        monkeypatch.setenv("BROKER_URL", request.getfixturevalue("url"))
+
+    def run(main: Callable[[], Awaitable[Any]]) -> Any:
+        async def connected() -> Any:
+            async with messaging.connected(), database.connected():
+                return await main()
+
+        return asyncio.run(connected())
+
+    return run
 
 
 # % elif cookiecutter.broker != "none"

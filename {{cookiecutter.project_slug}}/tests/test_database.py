@@ -18,13 +18,13 @@ from fastapi import HTTPException
 from fastapi.testclient import TestClient
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app import bus, database, messaging
+from app import bus, database
 from app.bus import emit, on
 from app.database import SessionDep, transaction
 from app.events import IntegrationEvent, OrderPlaced
 from app.main import app
 from app.messaging import delivery
-from app.messaging.settings import settings
+from app.messaging.settings import BrokerUnavailable, address_of, settings
 from app.models import Order
 
 ROOT = Path(__file__).parent.parent
@@ -34,22 +34,6 @@ LOGIN = "me:secret"
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 Block = Callable[[AsyncSession, UUID], Awaitable[Any]]
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a coroutine function while the service is connected to each of the databases."""
-    if request.param == "postgres":
-        monkeypatch.setenv("BROKER_URL", request.getfixturevalue("url"))
-
-    def run(main: Callable[[], Awaitable[Any]]) -> Any:
-        async def connected() -> Any:
-            async with messaging.connected(), database.connected():
-                return await main()
-
-        return asyncio.run(connected())
-
-    return run
 
 
 async def waiting() -> int:
@@ -249,3 +233,10 @@ def test_alembic_says_what_it_needs(url: str, said: str) -> None:
     assert "secret" not in done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert "BROKER_URL" in done.stderr
+
+
+def test_a_port_in_the_query_is_checked_too() -> None:
+    assert address_of("postgresql:///x?host=/tmp&port=1,2") == "postgresql:///tmp"
+    for port in ("1x", "65536", "-1", ","):
+        with pytest.raises(BrokerUnavailable, match="must look like"):
+            address_of(f"postgresql:///x?host=/tmp&port={port}")

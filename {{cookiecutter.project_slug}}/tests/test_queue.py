@@ -16,29 +16,22 @@ from app.events import IntegrationEvent
 from app.messaging import broker as adapter
 from app.messaging import delivery
 from app.messaging.cloudevents import decode
-from app.messaging.settings import BrokerUnavailable, address_of
+from app.messaging.settings import BrokerUnavailable
 
-pytestmark = pytest.mark.usefixtures("empty_bus")
+pytestmark = [
+    pytest.mark.usefixtures("empty_bus"),
+    pytest.mark.parametrize("run", ["postgres"], indirect=True),
+]
 
 Run = Callable[[Callable[[], Awaitable[Any]]], Any]
 
 
-@pytest.fixture
-def run(url: str, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a coroutine function while the service is connected to PostgreSQL."""
-    monkeypatch.setenv("BROKER_URL", url)
+@pytest.fixture(autouse=True)
+def nothing_handled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No event is handled or repaired yet, and consumers look into the table often."""
     monkeypatch.setattr(adapter, "LOOK_EVERY", 0.05)
     handled.clear()
     repaired.clear()
-
-    def run(main: Callable[[], Awaitable[Any]]) -> Any:
-        async def connected() -> Any:
-            async with messaging.connected(), database.connected():
-                return await main()
-
-        return asyncio.run(connected())
-
-    return run
 
 
 class Counted(IntegrationEvent):
@@ -298,10 +291,3 @@ def test_it_listens_again_after_its_connection_broke(run: Run) -> None:
         await other.close()
 
     run(main)
-
-
-def test_a_port_in_the_query_is_checked_too() -> None:
-    assert address_of("postgresql:///x?host=/tmp&port=1,2") == "postgresql:///tmp"
-    for port in ("1x", "65536", "-1", ","):
-        with pytest.raises(BrokerUnavailable, match="must look like"):
-            address_of(f"postgresql:///x?host=/tmp&port={port}")
