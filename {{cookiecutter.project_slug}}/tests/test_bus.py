@@ -151,7 +151,8 @@ class GeneratorObject:
     "listener", [generator, async_generator, partial(generator), GeneratorObject()]
 )
 def test_a_generator_would_never_run(listener: Listener) -> None:
-    with pytest.raises(TypeError, match="would never run: replace yield with return"):
+    said = f"^{name_of(listener)} would never run: replace yield with return"
+    with pytest.raises(TypeError, match=said):
         on(Ping)(listener)
 
 
