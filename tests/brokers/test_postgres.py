@@ -25,7 +25,7 @@ FROM pg_statio_user_tables WHERE schemaname = 'mq_{}' AND relname = 'events'"""
 GONE = """INSERT INTO mq_{}.events (listener, document)
 SELECT 'gone' || number % 3, 'x' FROM generate_series(1, 135000) number"""
 TICKS = """SELECT mq_{}.publish('Tick', json_build_object('specversion', '1.0', 'id', number::text,
-'source', '/x', 'type', 'Tick', 'data', json_object(ARRAY[]::text[]))::text) FROM generate_series(1, 200) number"""
+'source', '/x', 'type', 'Tick', 'data', json_object(ARRAY[]::text[]))::text) FROM generate_series(1, 2000) number"""
 
 
 def prepared(service: Service) -> Service:
@@ -135,7 +135,8 @@ def test_what_others_leave_in_the_table_costs_nothing(own: Postgres, serve: Serv
         own.query(TICKS.format(service.name))
         until(lambda: waits(own, service) == 135_000, 60)
         time.sleep(2)
-        assert int(own.query(BLOCKS.format(service.name))) - before < 200 * 200
+        # 200 an event; reading what was handled would be 2,000. Looks while idle are few beside it.
+        assert int(own.query(BLOCKS.format(service.name))) - before < 2_000 * 200
     finally:
         holder.close()
 
