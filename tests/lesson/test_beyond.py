@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import pairwise
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -77,14 +78,17 @@ def twice(day: Day) -> None:
 def receipts_of_one_order(day: Day) -> int:
     """Let an order come to both instances, as the page says; return how many receipts it has."""
     [order] = day.orders_of("3")
-    until(lambda: order in day.printed())
+
+    def handled() -> list[dict[str, Any]]:
+        return [row for row in day.rows("send_receipt") if order in str(row["fields"])]
+
+    until(handled)
     row = day.page.locator("#log tr", has_text=order).filter(has_text="Published to the broker")
 
     def came_to_both() -> bool:
         row.first.get_by_role("button", name="again").click()
         day.page.wait_for_timeout(500)
-        rows = [row for row in day.rows("send_receipt") if order in str(row["fields"])]
-        return len({row["process"] for row in rows}) == 2
+        return len({row["process"] for row in handled()}) == 2
 
     until(came_to_both)
     return day.printed().count(f"Receipt for order {order}")

@@ -66,7 +66,7 @@ def opened(browser: Browser) -> Iterator[Opened]:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [320, 1280])
 def test_every_state_tells_the_truth_and_passes_axe(
-    opened: Opened, served: Server, scheme: str, width: int
+    opened: Opened, served: Server, tmp_path: Path, scheme: str, width: int
 ) -> None:
     page = opened(served, color_scheme=scheme, viewport={"width": width, "height": 900})
 
@@ -74,7 +74,7 @@ def test_every_state_tells_the_truth_and_passes_axe(
         shows(page, "#state", re.compile(state))
         audit(page)
 
-    tells(r"Idle: nothing is running; quiet for [3-9] s\.")
+    tells(r"Idle: nothing is running; quiet for ([3-9]|\d\d+) s\.")
     for number, expected in ((1, "Prints 'App is starting'"), (2, "not yet"), (4, "Idle state")):
         assert expected in row(page, number)
 
@@ -83,6 +83,7 @@ def test_every_state_tells_the_truth_and_passes_axe(
     shows(page, "#state", "Running: GET /slow")
     assert "not now" in row(page, 4)
     audit(page)
+    (tmp_path / "go").touch()
     shows(page, "#rows", 'Returns 200 "slow"')
 
     # An order: two listeners, one of which fails; a row each, indented under the request.
@@ -118,7 +119,6 @@ def test_ctrl_c_in_a_terminal_shows_row_3(
 ) -> None:
     code, expected, tracked = SHUTDOWNS[kind]
     student.edit("app/handlers/shutdown.py", '    return "Cleanup done"', code)
-    student.edit("app/handlers/shutdown.py", '"""\n', '"""\n\nimport asyncio\n')
     served = dev(student, server)
     page = opened(served)
 
@@ -127,16 +127,18 @@ def test_ctrl_c_in_a_terminal_shows_row_3(
     if kind == "slow":
         shows(page, "#state", "Shutting down: Shutdown still running.")
         assert "not yet" in row(page, 3)
+        (student.path / "go").touch()
+        started = time.monotonic()
     shows(page, THIRD, expected)
-    assert time.monotonic() - started < (1 if kind != "slow" else 3)
+    assert time.monotonic() - started < 9  # nothing waits for live.PATIENCE
     assert "last run" not in row(page, 3)
     shows(page, "#variables", tracked)
     audit(page)
-    assert served.wait(10) == 0
+    assert served.wait() == 0
     assert "Traceback" not in str(served) or kind == "failing"
 
 
-def test_a_request_in_hand_ends_before_row_3(opened: Opened, served: Server) -> None:
+def test_a_request_in_hand_ends_first(opened: Opened, served: Server, tmp_path: Path) -> None:
     page = opened(served)
     page.evaluate("void fetch('/slow')")
     shows(page, "#state", "Running: GET /slow")
@@ -144,6 +146,7 @@ def test_a_request_in_hand_ends_before_row_3(opened: Opened, served: Server) -> 
     shows(page, "#state", "Shutting down: GET /slow still running.")
     assert "not yet" in row(page, 3)
     assert served.request("GET", "/")[0] == 503  # nothing new is begun
+    (tmp_path / "go").touch()
     shows(page, THIRD, "Prints 'Cleanup done'")
     assert 'Returns 200 "slow"' in row(page, 2)
 

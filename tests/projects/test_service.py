@@ -75,8 +75,7 @@ def test_what_the_dockerfile_starts_is_healthy(bake: Bake, server: StartServer) 
         json.loads(words) for words in re.findall(r"^ *CMD (\[.+\])$", dockerfile, re.M)
     )
     path = f"{project.python.parent}{os.pathsep}{os.environ['PATH']}"
-    service = server(*start, cwd=project.path, PATH=path).start()
-    service.wait_for("App is starting")
+    service = server(*start, cwd=project.path, PATH=path).up("/")
 
     closed = f"http://127.0.0.1:{free_port()}"  # a proxy is for what is elsewhere
     proxy = {"HTTP_PROXY": closed, "http_proxy": closed, "NO_PROXY": "", "no_proxy": ""}

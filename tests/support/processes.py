@@ -199,7 +199,7 @@ class Server(Process):
 
     def get(self, path: str) -> Any:
         """Return the JSON that `path` answers, as soon as the port is open."""
-        status, body, _ = self.until(lambda: self.request("GET", path), 10)
+        status, body, _ = self.until(lambda: self.request("GET", path))
         assert status == 200, body
         return json.loads(body)
 

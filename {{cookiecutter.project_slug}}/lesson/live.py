@@ -54,10 +54,11 @@ class Watched:
 
         def signalled(number: int, frame: object) -> None:
             withheld.append(number)
-            if len(withheld) > 1 and self.recorder.state == "running":  # the loop wasn't told
+            again = withheld.count(signal.SIGINT) > 1  # Ctrl+C; the reloader adds a SIGTERM to one
+            if again and self.recorder.state == "running":  # the loop wasn't told
                 raise KeyboardInterrupt  # which ends what blocks it
             loop.call_soon_threadsafe(stop.set)
-            if withheld.count(signal.SIGINT) > 1:  # Ctrl+C, again
+            if again:
                 pass_on()
 
         def pass_on() -> None:

@@ -184,9 +184,9 @@ class Recorder(bus.Middleware):
         rows = []
         for file in self.folder.glob("*.jsonl"):
             with suppress(OSError):  # it's gone: another process has started and tidied up
-                written = file.stat().st_mtime
-                if file.stem != self.run and (all_runs or written >= self.began.timestamp()):
-                    rows += _read_once(file, written)
+                now = file.stat()
+                if file.stem != self.run and (all_runs or now.st_mtime >= self.began.timestamp()):
+                    rows += _read_once(file, now.st_mtime_ns, now.st_size)
         return rows
 
     # % endif
@@ -343,8 +343,8 @@ def _read(file: Path) -> list[Row]:
 
 # % if cookiecutter.broker != "none"
 @lru_cache(maxsize=RUNS)
-def _read_once(file: Path, written: float) -> list[Row]:
-    """Read a file again only if it was `written` since."""
+def _read_once(file: Path, written: int, size: int) -> list[Row]:
+    """Read a file again only if it was `written` since; `size` tells two writes in a tick apart."""
     return _read(file)
 
 

@@ -1,6 +1,7 @@
 """What the page shows: more listeners than the project has, a chain, a slow route, a failure."""
 
 import asyncio
+import os
 from pathlib import Path
 
 from app.bus import emit, on
@@ -8,7 +9,7 @@ from app.events import Event, OrderPlaced
 from app.main import app as inner
 from lesson import live
 
-live.PATIENCE = 3.0  # seconds
+live.PATIENCE = float(os.environ.get("PATIENCE", "60"))  # seconds
 
 
 class ShelfEmptied(Event):
@@ -36,8 +37,9 @@ async def refill(event: ShelfEmptied) -> str:
 
 
 @inner.get("/slow")
-async def slow(seconds: float = 2) -> str:
-    await asyncio.sleep(seconds)
+async def slow() -> str:
+    while not Path(__file__).with_name("go").exists():  # noqa: ASYNC110 - another process makes it
+        await asyncio.sleep(0.02)
     return "slow"
 
 
