@@ -5,8 +5,10 @@ when it is done, in one write, so that a line is whole even if the process is ki
 """
 
 import asyncio
+import json
 import os
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,8 @@ class Tick(IntegrationEvent):
 
 
 def note(listener: str, event: Any, what: str) -> None:
-    os.write(log, f"{listener} {os.getpid()} {event.number} {event.id} {what}\n".encode())
+    fields = (listener, os.getpid(), event.number, event.id, what, time.monotonic())
+    os.write(log, f"{json.dumps(fields)}\n".encode())
 
 
 @on(Job)
@@ -48,7 +51,7 @@ async def first(event: Job) -> None:
         raise ValueError("not before it's mended")
     if event.how == "deadly":
         os.kill(os.getpid(), signal.SIGKILL)
-    await asyncio.sleep({"slow": 2, "endless": 8, "hung": 3600}.get(event.how, 0))
+    await asyncio.sleep({"brief": 0.02, "slow": 2, "endless": 8, "hung": 3600}.get(event.how, 0))
     note("first", event, "done")
 
 

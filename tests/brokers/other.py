@@ -46,7 +46,7 @@ async def rabbitmq(url: str, service: str, lines: list[bytes]) -> None:
 async def redis(url: str, service: str, lines: list[bytes]) -> None:
     from redis.asyncio import Redis
 
-    async with Redis.from_url(url) as client:
+    async with Redis.from_url(url, socket_timeout=35) as client:
         stream = f"{service}:Job"
         if not lines:
             await client.xgroup_create(stream, "other", id="$")

@@ -50,7 +50,7 @@ def handled(instance: Server) -> dict[str, dict[str, Any]]:
 def test_every_page_shows_which_instance_handled_what(two: list[Server]) -> None:
     placed = {place_order(one): str(one.pid) for _ in range(6) for one in two}
     for page in two:
-        page.until(lambda page=page: len(handled(page)) == len(placed), 10)  # type: ignore[misc]
+        page.until(lambda page=page: len(handled(page)) == len(placed))  # type: ignore[misc]
         rows = handled(page)
         for each in two:  # as their terminals say
             mine = {order for order, row in rows.items() if row["process"] == str(each.pid)}

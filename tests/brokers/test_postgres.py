@@ -86,8 +86,8 @@ def test_kill_9_at_random_moments_under_load(own: Postgres, serve: Serve, victim
     assert len(answered) > 20
     kept = set(own.query("SELECT id FROM orders").split())
     assert answered <= kept
-    until(lambda: booked(stored) == kept, 60, lambda: f"{len(kept)}\n{stored}")
-    until(lambda: waits(own, stored) == 0, 30)
+    until(lambda: booked(stored) == kept, lambda: f"{len(kept)}\n{stored}")
+    until(lambda: waits(own, stored) == 0)
     assert "Dead letters: 0\n" in stored.command("dead-letters").stdout
 
 
@@ -101,7 +101,7 @@ def test_two_services_on_one_database_share_nothing(own: Postgres, serve: Serve)
     instances = [service.start() for service in services]
     placed = [[each.post("/orders", TEA)[1]["order_id"] for _ in range(10)] for each in instances]
     for service, ids in zip(services, placed, strict=True):
-        until(lambda each=service, ids=ids: booked(each) >= set(ids), 20)  # type: ignore[misc]
+        until(lambda each=service, ids=ids: booked(each) >= set(ids))  # type: ignore[misc]
     assert [booked(service) for service in services] == [set(ids) for ids in placed]
     assert instances[0].get(f"/orders/{placed[0][0]}") == TEA
     assert instances[1].request("GET", f"/orders/{placed[0][0]}")[0] == 404
@@ -115,7 +115,7 @@ def test_an_administrator_makes_the_queue(own: Postgres, serve: Serve) -> None:
     schema = f"SCHEMA mq_{service.name} TO plain"
     own.query(f"GRANT USAGE ON {schema}; GRANT ALL ON ALL TABLES IN {schema}")
     prepared(service).start().post("/orders", TEA)
-    until(lambda: booked(service), 20)
+    until(lambda: booked(service))
 
 
 def test_what_others_leave_in_the_table_costs_nothing(own: Postgres, serve: Serve) -> None:
@@ -133,7 +133,7 @@ def test_what_others_leave_in_the_table_costs_nothing(own: Postgres, serve: Serv
         time.sleep(2)  # PostgreSQL's statistics are a second late
         before = int(own.query(BLOCKS.format(service.name)))
         own.query(TICKS.format(service.name))
-        until(lambda: waits(own, service) == 135_000, 60)
+        until(lambda: waits(own, service) == 135_000)
         time.sleep(2)
         # 200 an event; reading what was handled would be 2,000. Looks while idle are few beside it.
         assert int(own.query(BLOCKS.format(service.name))) - before < 2_000 * 200

@@ -34,7 +34,7 @@ def test_an_orders_trace_in_one_process_and_through_two(bake: Bake, broker: Star
     try:
         emitter = project.run("-c", ORDER, **service.environment)
         assert set(spans(emitter.stdout)) == {"request"}, emitter
-        receipt = until(lambda: spans(instance.output()).get(RECEIPT), 20, lambda: service)
+        receipt = until(lambda: spans(instance.output()).get(RECEIPT), lambda: service)
     finally:
         instance.close()
     two = spans(emitter.stdout) | {RECEIPT: receipt}

@@ -31,9 +31,6 @@ def student(bake: Bake) -> Project:
     return bake(lesson="student")
 
 
-# What each answer brings
-
-
 @pytest.mark.parametrize("broker", CHOICES["broker"])
 def test_none_leaves_no_trace(baked: Bake, broker: str) -> None:
     plain = baked(lesson="none", broker=broker).files()
@@ -63,9 +60,6 @@ def test_the_solution_differs_only_where_it_must(baked: Bake) -> None:
     added = set(solution["TUTORIAL.md"].splitlines()) ^ set(student["TUTORIAL.md"].splitlines())
     assert [line[:5] for line in added] == ["| 5 |"]
     assert not any("lesson" in solution[name] for name in handlers | {"app/events.py"})
-
-
-# The lesson's own tests, in a project
 
 
 @pytest.mark.parametrize(
@@ -100,8 +94,6 @@ def test_an_excerpt_is_in_its_file(student: Project) -> None:
     for file, code in blocks:
         assert code in student.read(file), file
 
-
-# The command
 
 COMMANDS = cases(__file__, "commands")
 LOOPS = COMMANDS.pop("loops")["text"]
@@ -156,7 +148,7 @@ def test_a_loop_is_found_and_the_quiz_comes_first(check: Server, student: Projec
     check.start().until(lambda: "[·] print3" in check.output())
     assert "exercise1" not in check.output()
 
-    assert check.wait(60) == 0
+    assert check.wait() == 0
     assert "app/handlers/stock.py, line 7: POST /orders never finishes" in check.output()
 
 
@@ -197,8 +189,6 @@ def test_watching_says_what_changed_and_what_is_next(check: Server, student: Pro
     student.edit("answers.toml", "q2 = A", 'q2 = "A"')
     check.until(lambda: "[✓] q2 " in check.output())
 
-
-# The tutorial cannot drift
 
 DRIFT = cases(__file__, "drift")
 

@@ -167,7 +167,7 @@ class Postgres(Broker):
             rule = "host all all 127.0.0.1/32 scram-sha-256\n"
             (self.data / "pg_hba.conf").write_text(rule, encoding="utf-8")
 
-        until(lambda: (self.runs or self.start()) and self.answers(), why=lambda: self)
+        until(lambda: (self.runs or self.start()) and self.answers(), lambda: self)
         return self
 
     def answers(self) -> bool:

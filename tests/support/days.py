@@ -114,7 +114,7 @@ class Day:
 
     def shows(self, selector: str, text: str) -> None:
         if self.page:
-            shows(self.page, selector, text, 40)
+            shows(self.page, selector, text)
 
     def printed(self) -> str:
         return "".join(each.output() for each in self.instances)

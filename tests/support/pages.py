@@ -13,9 +13,9 @@ def audit(page: Page) -> None:
     assert len(found.response["passes"]) > 20
 
 
-def shows(page: Page, selector: str, text: str | re.Pattern[str], seconds: float = 60) -> None:
+def shows(page: Page, selector: str, text: str | re.Pattern[str]) -> None:
     """Wait until an element holds a text."""
-    expect(page.locator(selector)).to_contain_text(text, timeout=seconds * 1000)
+    expect(page.locator(selector)).to_contain_text(text, timeout=60_000)
 
 
 def row(page: Page, number: int) -> str:

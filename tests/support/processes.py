@@ -57,15 +57,15 @@ def free_port() -> int:
             return port
 
 
-def until(holds: Callable[[], T], seconds: float = 60, why: Callable[[], object] = str) -> T:
-    """Return what `holds()` returns once it's true (an OSError isn't); fail after `seconds`."""
-    deadline = time.monotonic() + seconds
+def until(holds: Callable[[], T], why: Callable[[], object] = str) -> T:
+    """Return what `holds()` returns once it's true (an OSError isn't); fail after four minutes."""
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         with suppress(OSError):
             if found := holds():
                 return found
         time.sleep(0.05)
-    raise AssertionError(f"not within {seconds} s: {why()}")
+    raise AssertionError(f"not within four minutes: {why()}")
 
 
 class Process:
@@ -114,7 +114,7 @@ class Process:
         else:
             self.process.send_signal(number)
 
-    def wait(self, seconds: float = 30) -> int:
+    def wait(self, seconds: float = 60) -> int:
         """Wait until it has ended by itself; return its status."""
         return self.process.wait(timeout=seconds)
 
@@ -149,14 +149,14 @@ class Process:
         file = self.files / name
         return file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
 
-    def until(self, holds: Callable[[], T], seconds: float = 60) -> T:
+    def until(self, holds: Callable[[], T]) -> T:
         """Return what `holds()` returns as soon as that's true; fail if the process ends first."""
 
         def still() -> T:
             assert self.runs, f"it ended\n{self}"
             return holds()
 
-        return until(still, seconds, lambda: self)
+        return until(still, lambda: self)
 
     def __str__(self) -> str:
         return f"stdout:\n{self.output()[-5000:]}\nstderr:\n{self.output('stderr')[-5000:]}"
@@ -181,9 +181,9 @@ class Server(Process):
         lines = self.output().split("Logs:", 1)[-1].splitlines()
         return [line.strip() for line in lines if line.strip()]
 
-    def wait_for(self, line: str, seconds: float = 60) -> None:
+    def wait_for(self, line: str) -> None:
         """Wait until `line` is on stdout."""
-        self.until(lambda: line in self.printed(), seconds)
+        self.until(lambda: line in self.printed())
 
     def request(self, method: str, path: str, body: object = None) -> tuple[int, bytes, Message]:
         """Return the status, the body and the headers that `path` answers."""

@@ -1,8 +1,9 @@
 """Generated services on a broker: their instances, and what their listeners did."""
 
+import json
 import shutil
 import signal
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -17,13 +18,14 @@ LISTENERS = ("first", "second")
 
 
 class Note(NamedTuple):
-    """What a listener wrote: who it was, its process, the event's number and id, what it did."""
+    """What a listener wrote: who it was, its process, the event's number and id, what it did, when."""
 
     who: str
     pid: int
     number: int
     id: str
     what: str
+    at: float  # by its clock, in seconds
 
 
 class Instance(Server):
@@ -78,8 +80,8 @@ class Service:
     def notes(self) -> list[Note]:
         """Return all that the listeners wrote, in order."""
         text = self.log.read_text(encoding="utf-8") if self.log.exists() else ""
-        lines = map(str.split, text[: text.rfind("\n") + 1].splitlines())  # the whole ones
-        return [Note(who, int(pid), int(number), id, what) for who, pid, number, id, what in lines]
+        whole = text[: text.rfind("\n") + 1].splitlines()
+        return [Note(*json.loads(line)) for line in whole]
 
     def done(self, listener: str) -> set[str]:
         """Return the ids of the events that a listener, or the route ("accepted"), is done with."""
@@ -104,24 +106,24 @@ class Service:
         file.write_bytes(b"\n".join(documents))
         succeed(*self.other(broker, "send", file), cwd=self.folder)
 
-    def wait_for(
-        self, ids: set[str], seconds: float = 60, listeners: Iterable[str] = LISTENERS
-    ) -> None:
-        """Wait until each listener has handled each of `ids`."""
+    def wait_for(self, ids: set[str], listeners: Collection[str] = LISTENERS) -> None:
+        """Wait until each listener has handled each of `ids`, as long as there's progress."""
 
-        def missing() -> dict[str, int]:
-            return {each: count for each in listeners if (count := len(ids - self.done(each)))}
+        def missing() -> int:
+            done = {(note.who, note.id) for note in self.notes() if note.what == "done"}
+            return len({(each, id) for each in listeners for id in ids} - done)
 
-        until(lambda: not missing(), seconds, lambda: f"of {len(ids)}: {missing()}\n{self}")
+        while left := missing():
+            until(lambda left=left: missing() < left, lambda: f"missing: {left}\n{self}")  # type: ignore[misc]
 
-    def wait_for_dead_letters(self, count: int, seconds: float = 60) -> str:
+    def wait_for_dead_letters(self, count: int) -> str:
         """Wait until there are `count` dead letters; return what the command lists."""
 
         def listed() -> str:
             text = self.command("dead-letters").stdout
             return text if f"Dead letters: {count}\n" in text else ""
 
-        return until(listed, seconds, lambda: f"{self.command('dead-letters').stdout}\n{self}")
+        return until(listed, lambda: f"{self.command('dead-letters').stdout}\n{self}")
 
     def __str__(self) -> str:
         return "\n".join(map(str, self.instances))

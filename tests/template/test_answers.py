@@ -76,9 +76,7 @@ def test_every_way_gives_the_same(
     assert "cd tea-house\n    uv run fastapi dev" in done.stdout
 
 
-def test_a_replay_gives_the_same_and_is_checked_too(
-    tmp_path: Path, expected: dict[str, str]
-) -> None:
+def test_a_replay_gives_the_same_and_is_checked(tmp_path: Path, expected: dict[str, str]) -> None:
     command = ("cookiecutter", TEMPLATE, "--config-file", configured(tmp_path, {}))
     succeed(*command, "--no-input", *GIVEN, cwd=tmp_path)
     out = tmp_path / "out"

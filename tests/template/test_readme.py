@@ -29,7 +29,7 @@ def fresh(tmp_path: Path) -> Fresh:
 def rows_happen(server: StartServer, block: str, folder: Path, fresh: Fresh) -> None:
     """Type a block that starts the service: it answers, it stops, and uv has not warned."""
     typed = server("sh", "-ec", block, cwd=folder, **fresh).start()
-    typed.wait_for("App is starting", seconds=240)
+    typed.wait_for("App is starting")
     assert typed.get("/") == {"message": "Response sent"}
     typed.stop(group=True)
     assert typed.printed()[-1] == "Cleanup done"

@@ -54,7 +54,7 @@ class Broker:
         logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
         try:
             self.access = access = _access(settings.url, self.address)
-            self.admin = AIOKafkaAdminClient(**access, request_timeout_ms=5000)
+            self.admin = AIOKafkaAdminClient(**access, request_timeout_ms=15_000)
             # An idempotent one stops for good after some failures (a number is missing).
             self.producer = AIOKafkaProducer(**access, acks="all", max_request_size=2 * MAX_BYTES)
             self.clients = [self.producer.stop, self.admin.close]
