@@ -59,7 +59,7 @@ def kill(day: Day) -> None:
     until(lambda: " packs a parcel" in day.instances[other].output())
     assert [row["attempt"] for row in until(lambda: day.rows("pack_parcel", other))] == [2]
     day.page.goto(f"{day.instances[other].url}/lesson")
-    day.shows("#handled tr:has-text('pack_parcel')", "2")
+    day.shows("#handled tr:has-text('pack_parcel') [data-label=Attempt]", "2")
     audit(day.page)
     with day.reloaded():
         (day.project.path / "app/handlers/parcels.py").unlink()

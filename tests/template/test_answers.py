@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pre_gen_project import DEPENDENCIES, refusal
 
@@ -141,7 +141,6 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 
 @settings(max_examples=60, deadline=None)
-@example(typed=CASES["typed"])
 @given(typed=st.fixed_dictionaries(dict.fromkeys(TEXTS, ANY_TEXT) | {"project_slug": SLUGS}))
 def test_any_text_is_kept_or_refused(typed: dict[str, str], plain: dict[str, str]) -> None:
     """A project holds what was typed, or there's one sentence."""

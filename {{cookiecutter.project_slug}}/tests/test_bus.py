@@ -440,10 +440,6 @@ async def in_a_task(event: Event) -> None:
         group.create_task(emit(event))
 
 
-async def in_a_thread(event: Event) -> None:
-    await asyncio.to_thread(anyio.from_thread.run, emit, event)
-
-
 async def in_a_loop_of_its_own(event: Event) -> None:
     await asyncio.to_thread(asyncio.run, emit(event))
 

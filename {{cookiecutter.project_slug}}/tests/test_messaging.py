@@ -47,7 +47,8 @@ class FakeBroker:
         self.letters: list[DeadLetter] = []
         self.away = False
 
-    async def connect(self) -> None: ...
+    async def connect(self) -> None:
+        self.loop = asyncio.get_running_loop()
 
     async def consume(self) -> None: ...
 
@@ -56,6 +57,7 @@ class FakeBroker:
     async def close(self) -> None: ...
 
     async def publish(self, event_type: str, event_id: str, document: bytes, key: str) -> None:
+        assert asyncio.get_running_loop() is self.loop  # no client may be used in another one
         await self.ping()
         self.published.append((event_type, event_id, document, key))
 
@@ -227,7 +229,7 @@ def test_the_end_waits_so_long_for_a_listener_that_hangs(
     async def finish() -> None:
         try:
             await asyncio.sleep(60)
-        finally:
+        except asyncio.CancelledError:
             cancelled.set()
 
     monkeypatch.setattr(broker, "finish", finish)
