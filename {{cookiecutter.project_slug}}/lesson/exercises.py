@@ -14,7 +14,7 @@ from typing import Any
 
 from lesson.course import ROOT, Exercise, LessonError, Verdict, blocks
 
-SILENCE = 12  # seconds; after 8 the process itself says where it hangs
+SILENCE = 20  # seconds; after 16 the process itself says where it hangs
 MARKED = ("exercise1", "exercise2", "exercise4", "exercise5", "exercise3")  # in this order
 EXERCISES = list(blocks("exercise", Exercise))
 
