@@ -18,6 +18,7 @@ def printed(status: int, *arguments: str, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_what_is_left_out_is_said_in_the_end() -> None:
     said = printed(5, "-n1")  # nothing ran, and CI fails
     assert re.search(r"^Left out by marker: \d+ browser; .+ `uv run pytest -m MARKER`", said, re.M)
