@@ -51,6 +51,7 @@ def test_fresh_begins_with_nothing_in_it(day: Day) -> None:
         mark = Path(said.partition("Its data is in ")[2].partition(". Ctrl+C")[0], "mark")
         mark.touch()
         broker.stop()
+        assert "/mark\n" not in succeed("git", "status", "-s", "-uall", cwd=day.project.path)
         succeed("git", "check-ignore", f".{day.broker}/mark", cwd=day.project.path)
         day.serve(command + options).stop()
         assert mark.exists() == kept

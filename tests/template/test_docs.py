@@ -78,7 +78,8 @@ def test_a_course_from_the_first_day_to_the_grades(tmp_path: Path, repository: P
     (fourth.path / ".cruft.json").unlink()
     commit(fourth.path, "Broken")
     said = follow(upgrade)
-    assert re.match(r"team-02: not upgraded; .+\nteam-04: not upgraded\. NoCruft", said), said
+    told = re.match(r"team-02: not upgraded; commit .+\nteam-04: not upgraded\. NoCruft", said)
+    assert told, said
     assert [head(each) for each in (second, fourth)] == ["My work", "Broken"]
     follow(back, take)  # by a learner who hasn't got the upgrade
     home.edit("answers.toml", 'q3 = ""', 'q3 = "B"')  # not committed, and kept

@@ -66,7 +66,7 @@ class Probe(TextIOBase):
             os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
         logging.disable()
         self.run = Run("The start of the app")
-        self.since = self.used = float("inf")  # when the request in hand began, and its CPU time
+        self.since = self.used = float("inf")  # when the request in hand began; CPU time by then
         self.loop: asyncio.AbstractEventLoop | None = None
         self.known: dict[str, Any] = {}  # what answers said, for requests that come later
         self.running = 0  # listeners

@@ -63,7 +63,8 @@ def test_rows_are_those_of_the_table(tmp_path: Path) -> None:
     assert three["handler_output"] == "Prints 'Cleanup done'"
     assert [one["sequence"], two["sequence"]] == [1, 2]
     assert one["run"] == two["run"]
-    assert two["duration"] > 0
+    assert one["time"] <= two["time"]  # the same, by the clock of some systems
+    assert 0 < two["duration"] < 5
     assert two["detail"] == "GET /?q=1"
 
 
