@@ -1,4 +1,4 @@
-"""What no machine here can run is held against its linter or its schema, and holds no secret."""
+"""What no machine here can run is checked by its linter or its schema, and holds no secret."""
 
 import json
 from pathlib import Path

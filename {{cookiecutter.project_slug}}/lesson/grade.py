@@ -2,7 +2,7 @@
 
 This runs the code in the folders, with your permissions. A folder brings only app/, TUTORIAL.md
 and answers.toml; the tests and the grader are those beside this file, so a changed test doesn't
-count. It's no defence against malicious code: grade strangers in a container.
+count. It isn't a defence against malicious code: grade strangers in a container.
 """
 
 import csv

@@ -170,7 +170,7 @@ def own_feature(app: Probe, used: set[type]) -> Mark:
         elif missed := odd(shop=False) or unsent(run, app.events.Event):
             problems.append(missed)
         elif run.request.startswith("GET ") and not run.steps:
-            continue  # a question that changes nothing is no event
+            continue  # a question that changes nothing isn't an event
         elif run.status >= 400:
             problems.append(refusal(run, place))
         elif run.steps:

@@ -28,7 +28,7 @@ def test_step_2_user_sends_request(client: TestClient, emitted: list[Event]) -> 
 
     assert response.status_code == 200
     assert response.json() == {"message": "Response sent"}
-    assert emitted == []  # a request is no event of the bus: the route itself listens
+    assert emitted == []  # a request isn't an event of the bus: the route itself listens
 
 
 def test_step_3_app_shuts_down(emitted: list[Event], capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""TUTORIAL.md tells the truth: its tables and its code are held against the app and the files."""
+"""TUTORIAL.md tells the truth: its tables and its code are compared with the app and the files."""
 
 import asyncio
 import re
