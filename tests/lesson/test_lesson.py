@@ -79,7 +79,7 @@ def test_what_the_learner_does_not_edit(bake: Bake, name: str, answers: dict[str
     shutil.copytree(HERE.parent / "support", folder / "support")
     shutil.copy(project.path / "tests" / "conftest.py", folder)
 
-    result = project.test("-rs", f"in_project/{name}")
+    result = project.test("-rs", "-ofaulthandler_timeout=600", f"in_project/{name}")
     assert result.returncode == 0, result.stdout
     assert sys.platform == "win32" or "skipped" not in result.stdout
 

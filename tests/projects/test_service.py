@@ -105,10 +105,10 @@ def ask_everything(service: Server, folder: Path, *unchecked: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("lesson", ["student", "solution"])
 def test_every_answer_is_documented(
-    lesson: str, baked: Bake, server: StartServer, tmp_path: Path
+    lesson: str, bake: Bake, server: StartServer, tmp_path: Path
 ) -> None:
     """Ask the app through the lesson that watches it, which must not change an answer."""
-    project = baked(lesson=lesson)
+    project = bake(lesson=lesson)
     ask_everything(server(project.python, *RUN, cwd=project.path).up(), tmp_path)
 
 

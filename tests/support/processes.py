@@ -1,9 +1,9 @@
 """Commands and servers as processes of their own. It needs the standard library alone."""
 
+import itertools
 import json
 import os
 import re
-import secrets
 import shutil
 import signal
 import socket
@@ -21,10 +21,11 @@ from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
 Done = subprocess.CompletedProcess[str]
+PORTS = itertools.cycle(range(20_000 + os.getpid() % 64, 32_000, 64))  # others' are other ones
 
 
 def run(*command: str | Path, cwd: Path, typed: str = "", **environment: str) -> Done:
-    """Run `command` for ten minutes at most; return how it ended and what it printed, as UTF-8."""
+    """Run `command` for half an hour at most; return how it ended and what it printed, as UTF-8."""
     return run_alone(*command, cwd=cwd, typed=typed, **(os.environ | environment))
 
 
@@ -38,7 +39,7 @@ def run_alone(*command: str | Path, cwd: Path, typed: str = "", **environment: s
         capture_output=True,
         encoding="utf-8",
         errors="replace",
-        timeout=600,
+        timeout=1800,
     )
 
 
@@ -52,8 +53,7 @@ def succeed(*command: str | Path, cwd: Path, **environment: str) -> str:
 def free_port() -> int:
     """Return a port of this machine that nothing listens on, and no client is given by itself."""
     while True:
-        port = secrets.choice(range(20_000, 32_000))
-        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port := next(PORTS))):
             return port
 
 
@@ -114,7 +114,7 @@ class Process:
         else:
             self.process.send_signal(number)
 
-    def wait(self, seconds: float = 60) -> int:
+    def wait(self, seconds: float = 240) -> int:
         """Wait until it has ended by itself; return its status."""
         return self.process.wait(timeout=seconds)
 

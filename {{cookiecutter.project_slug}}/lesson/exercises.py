@@ -14,7 +14,7 @@ from typing import Any
 
 from lesson.course import ROOT, Exercise, LessonError, Verdict, blocks
 
-SILENCE = 20  # seconds; after 16 the process itself says where it hangs
+SILENCE = 40  # seconds; before that, the process itself says where it hangs
 MARKED = ("exercise1", "exercise2", "exercise4", "exercise5", "exercise3")  # in this order
 EXERCISES = list(blocks("exercise", Exercise))
 
@@ -54,10 +54,7 @@ def verdicts(root: Path = ROOT, environment: Mapping[str, str] = os.environ) -> 
 def run(
     command: list[str], root: Path, environment: Mapping[str, str], silence: float
 ) -> tuple[str, bool]:
-    """Run Python until it ends, or is silent for `silence` seconds; end what it started.
-
-    Returns what it wrote, and whether it ended by itself.
-    """
+    """Return what Python writes until it ends or is silent for so long, and if it ended by itself."""
     with tempfile.TemporaryFile() as out:  # a pipe would wait for whoever else holds it
         group = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
         where: Any = {"cwd": root, "env": environment, "start_new_session": True}

@@ -294,7 +294,7 @@ class Recorder(bus.Middleware):
 
     def tell(self, state: str = "") -> None:
         """Tell all open pages that something changed, such as the `state` of the app."""
-        self.state = state or self.state
+        self.state, self.ended = state or self.state, self.ended + bool(state)
         for changed in tuple(self.pages):
             self.loop.call_soon_threadsafe(changed.set)
 

@@ -107,7 +107,7 @@ def answers(port: int) -> bool:
 
 def _copied(programs: Path) -> Path:
     packages = programs.parents[2]
-    copy = Path(tempfile.gettempdir(), f"postgres-{programs.stat().st_mtime_ns}")
+    copy = Path(tempfile.gettempdir(), f"postgres-{(programs / 'postgres').stat().st_mtime_ns}")
     if not copy.exists():
         partial = Path(tempfile.mkdtemp())
         partial.chmod(0o755)

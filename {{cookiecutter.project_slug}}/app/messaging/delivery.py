@@ -123,7 +123,7 @@ async def attempt(
         letter |= {"error": said.encode(errors="replace").decode(), "document": document}
         return DeadLetter(**letter, attempts=min(number, settings.max_attempts))
     finally:
-        if renewing and renewing.cancel():
+        while renewing and renewing.cancel():  # Python 3.11's wait_for may swallow one
             await asyncio.wait([renewing], timeout=settings.timeout)  # it mustn't come after this
 
 
