@@ -17,7 +17,7 @@ def entry(tag: str, version: str, changelog: str) -> str:
         raise ValueError(f"{said}: all three must name one version, as in v1.0.0, 1.0.0, 1.0.0.")
     if not text.strip():
         raise ValueError(f"CHANGELOG.md says nothing about {version}: write what has changed.")
-    return re.sub(r"\n +(?=\S)", " ", text.strip())  # a release's page would break each line there
+    return re.sub(r"\n +(?=[^\s`-])", " ", text.strip())  # a release's page breaks lines there
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ async def first(event: Job) -> None:
         raise ValueError("not before it's mended")
     if event.how == "deadly":
         os.kill(os.getpid(), signal.SIGKILL)
-    await asyncio.sleep({"brief": 0.02, "slow": 2, "endless": 8, "hung": 3600}.get(event.how, 0))
+    await asyncio.sleep({"brief": 0.02, "slow": 2, "endless": 10, "hung": 3600}.get(event.how, 0))
     note("first", event, "done")
 
 

@@ -112,7 +112,7 @@ def test_the_broker_killed_and_started_again_under_load(own: Broker, serve: Serv
     service = serve(own.url)
     instance = service.start()
     with ThreadPoolExecutor(1) as pool:
-        emitting = pool.submit(instance.emit, count=2_000, width=10)
+        emitting = pool.submit(instance.emit, count=3_000, width=10)
         for _ in range(2):
             time.sleep(1)
             own.kill()

@@ -43,7 +43,7 @@ def share(day: Day) -> None:
     both, count = set[str](), 0
     while len(both) < 2:  # one may be quick enough to send all: "place them again"
         count += len(day.orders_of("1"))
-        until(lambda: len(day.rows("send_receipt")) == min(count, 50))  # noqa: B023
+        until(lambda: len(day.rows("send_receipt")) == min(count, 50))  # noqa: B023 (50: HANDLED)
         both = {row["process"] for row in day.rows("send_receipt")}
     for process in both:
         day.shows("#handled", f"process {process}")
@@ -70,8 +70,8 @@ def twice(day: Day) -> None:
     assert receipts_of_one_order(day) == 2
     with day.reloaded():
         solve(day.project, "sqlite", day.orders)
-    right, check = r"exercise[67] .+\n +Right: ", "uv run python -m lesson check"
-    until(lambda: len(re.findall(right, day.types("3", check))) == 2)
+    said = day.types("3", "uv run python -m lesson check")
+    assert len(re.findall(r"exercise[67] .+\n +Right: ", said)) == 2, said
     assert receipts_of_one_order(day) == 1
 
 

@@ -21,7 +21,7 @@ from typing import Any, Self, TypeVar
 
 T = TypeVar("T")
 Done = subprocess.CompletedProcess[str]
-PORTS = itertools.cycle(range(20_000 + os.getpid() % 64, 32_000, 64))  # others' are other ones
+PORTS = itertools.cycle(range(20_000 + os.getpid() % 64, 32_000, 64))  # each process has its own
 
 
 def run(*command: str | Path, cwd: Path, typed: str = "", **environment: str) -> Done:
@@ -191,7 +191,7 @@ class Server(Process):
         headers = {"Content-Type": "application/json"}
         asked = urllib.request.Request(f"{self.url}{path}", data, headers, method=method)
         try:
-            answer = urllib.request.urlopen(asked, timeout=240)
+            answer = urllib.request.urlopen(asked, timeout=600)
         except urllib.error.HTTPError as error:
             answer = error  # an answer, too
         with answer:

@@ -17,6 +17,7 @@ def test_the_notes_are_the_newest_entry() -> None:
     notes = succeed(*COMMAND, f"v{VERSION}", cwd=TEMPLATE)
     newest = (TEMPLATE / "CHANGELOG.md").read_text(encoding="utf-8").split("\n## ")[1]
     assert notes.split() == newest.partition("\n")[2].split() != []
+    assert notes.count("\n- ") == newest.count("\n- ")
     assert "\n  " not in notes  # GitHub would break the line there
 
 

@@ -54,7 +54,7 @@ def verdicts(root: Path = ROOT, environment: Mapping[str, str] = os.environ) -> 
 def run(
     command: list[str], root: Path, environment: Mapping[str, str], silence: float
 ) -> tuple[str, bool]:
-    """Return what Python writes until it ends or is silent for so long, and if it ended by itself."""
+    """Return what Python wrote, and whether it ended by itself; after so much silence it's ended."""
     with tempfile.TemporaryFile() as out:  # a pipe would wait for whoever else holds it
         group = getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
         where: Any = {"cwd": root, "env": environment, "start_new_session": True}

@@ -213,10 +213,10 @@ class Probe(TextIOBase):
     def watch(self) -> None:
         """Once a request takes too long, say where it hangs, and end this process."""
         while max(time.process_time() - self.used, (time.monotonic() - self.since) / 2) < LIMIT:
-            used = time.process_time()
+            at, used = time.monotonic(), time.process_time()
             time.sleep(0.1)
-            if time.process_time() - used > 0.01:  # it computes: it doesn't wait
-                self.since += 0.1
+            if time.process_time() - used > 0.01:  # it computes: that's waiting by half
+                self.since += (time.monotonic() - at) / 2
         frames: list[Any] = list(sys._current_frames().values())
         for task in asyncio.all_tasks(self.loop) if self.loop else ():
             coroutine: Any = task.get_coro()

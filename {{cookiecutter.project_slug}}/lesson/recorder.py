@@ -138,7 +138,7 @@ class Recorder(bus.Middleware):
         self.began = datetime.now(UTC)
         self.run = f"{self.began:%Y%m%dT%H%M%S.%f}-{os.getpid()}"
         self.state = "running"  # then: stopping, stopped
-        self.ended = 0  # steps, also those that aren't kept
+        self.ended = 0  # steps, also those that aren't kept, and changes of the state
         self.calls: Counter[str] = Counter()  # of each listener, by its dotted name
         self.running: dict[int, Step] = {}
         self._sequence = itertools.count(1)
@@ -294,7 +294,7 @@ class Recorder(bus.Middleware):
 
     def tell(self, state: str = "") -> None:
         """Tell all open pages that something changed, such as the `state` of the app."""
-        self.state, self.ended = state or self.state, self.ended + bool(state)
+        self.state, self.ended = state or self.state, self.ended + (state > "")
         for changed in tuple(self.pages):
             self.loop.call_soon_threadsafe(changed.set)
 

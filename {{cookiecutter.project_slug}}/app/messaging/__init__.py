@@ -28,8 +28,8 @@ async def connected(subscribe: bool = True) -> AsyncIterator[None]:
         if type(event) not in event_types:
             raise TypeError(f"{name} didn't exist at the start: define it in app/events.py.")
         # % if cookiecutter.broker != "postgres"
-        if len(document) > (limit := broker.max_bytes - 16_384) > 0:  # a dead letter is longer
-            raise delivery.EventTooLarge(f"{name}: {len(document)} bytes, of {limit}")
+        if 0 < broker.max_bytes < (size := len(document) + 16_384):  # what a dead letter adds
+            raise delivery.EventTooLarge(f"{name}: {size} bytes, of {broker.max_bytes}")
         # % endif
         key = "" if (value := getattr(event, event.partition_key, None)) is None else str(value)
         await broker.publish(name, event.id, document, key)
