@@ -66,7 +66,7 @@ def test_the_solution_differs_only_where_it_must(baked: Bake) -> None:
     ("name", "answers"),
     [
         ("test_recorder.py", {"lesson": "student"}),
-        ("test_live.py", {"lesson": "student"}),
+        pytest.param("test_live.py", {"lesson": "student"}, marks=pytest.mark.slow),
         pytest.param(
             "test_grade.py", {"lesson": "solution", "broker": "nats"}, marks=pytest.mark.slow
         ),

@@ -47,6 +47,7 @@ def test_no_secret_is_in_the_template(tmp_path: Path) -> None:
     assert sum(map(len, found.values())) <= 4
 
 
+@pytest.mark.slow
 def test_no_secret_is_in_a_project(baked: Bake, tmp_path: Path) -> None:
     for broker in CHOICES["broker"]:
         baked(broker=broker, lesson="solution").copy(tmp_path / broker)
