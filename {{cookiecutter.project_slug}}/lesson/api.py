@@ -109,9 +109,9 @@ def site(app: FastAPI, recorder: Recorder) -> FastAPI:
         try:
             while not left.done():
                 changed.clear()
-                ended = recorder.ended
+                changes = recorder.changes
                 await socket.send_json(news(recorder))  # not over HTTP: another worker may answer
-                recorder.pages[changed] = ended
+                recorder.pages[changed] = changes
                 # % if cookiecutter.broker == "none"
                 await changed.wait()
                 # % else

@@ -151,7 +151,7 @@ def given_rows(path: Path = TUTORIAL) -> list[Row]:
     """Return the four rows that the tutorial comes with; raise LessonError if one is missing."""
     rows = {row.cells["Event"]: row for row in reversed(table(EXECUTION_TABLE, path))}
     for event in GIVEN_ROWS:
-        what = f"the execution table has no row with the event '{event}'; `git diff` shows what changed."
+        what = f"the execution table has no row with the event '{event}'; `git diff` shows why."
         if event not in rows or rows[event].problem:
             line = min(row.line for row in rows.values()) if rows else 1
             raise LessonError(f"{path.name}, line {line}: {what}")

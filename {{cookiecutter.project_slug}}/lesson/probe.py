@@ -19,7 +19,7 @@ from fastapi.testclient import TestClient
 
 from lesson import feedback, sample
 
-LIMIT = 8  # seconds that a request, or the start of the app, may compute; it may wait for 16
+LIMIT = 8  # seconds that a request, or the start of the app, may compute; waiting counts half
 GIVEN_EVENTS = ("IntegrationEvent", "Startup", "Shutdown", "OrderPlaced")
 GIVEN_ROUTES = ("GET /", "POST /orders")
 
@@ -215,7 +215,7 @@ class Probe(TextIOBase):
         while max(time.process_time() - self.used, (time.monotonic() - self.since) / 2) < LIMIT:
             at, used = time.monotonic(), time.process_time()
             time.sleep(0.1)
-            if time.process_time() - used > 0.01:  # it computes: that's waiting by half
+            if time.process_time() - used > 0.01:  # it computes, too: half of it counts
                 self.since += (time.monotonic() - at) / 2
         frames: list[Any] = list(sys._current_frames().values())
         for task in asyncio.all_tasks(self.loop) if self.loop else ():

@@ -133,12 +133,12 @@ class Recorder(bus.Middleware):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.pages: dict[asyncio.Event, int] = {}  # what wakes a page, and the steps that it has
+        self.pages: dict[asyncio.Event, int] = {}  # what wakes a page, and the changes it has
         self.loop: Any = None  # of the server
         self.began = datetime.now(UTC)
         self.run = f"{self.began:%Y%m%dT%H%M%S.%f}-{os.getpid()}"
         self.state = "running"  # then: stopping, stopped
-        self.ended = 0  # steps, also those that aren't kept, and changes of the state
+        self.changes = 0  # that pages are told of
         self.calls: Counter[str] = Counter()  # of each listener, by its dotted name
         self.running: dict[int, Step] = {}
         self._sequence = itertools.count(1)
@@ -282,7 +282,6 @@ class Recorder(bus.Middleware):
             self.calls[now.listener] += 1
         rows = [now.row()]
         self._rows += rows
-        self.ended += 1
         with self._warned():
             if len(self._rows) > LINES:
                 rows = self._rows = self.kept()
@@ -294,14 +293,15 @@ class Recorder(bus.Middleware):
 
     def tell(self, state: str = "") -> None:
         """Tell all open pages that something changed, such as the `state` of the app."""
-        self.state, self.ended = state or self.state, self.ended + (state > "")
+        self.state = state or self.state
+        self.changes += 1
         for changed in tuple(self.pages):
             self.loop.call_soon_threadsafe(changed.set)
 
     async def told(self) -> None:
         """Wait until all open pages are up to date, for half a second at most."""
         for _ in range(50):
-            if any(seen != self.ended for seen in self.pages.values()):
+            if any(seen != self.changes for seen in self.pages.values()):
                 await asyncio.sleep(0.01)
 
 
